@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: ISC
+"""The closed set of ways in which a tool can fail, each with its exit code.
+
+Every failure is one of these four, because the program before us in the chain sees
+nothing but the exit code: it has to tell "wrong password" from "try again later".
+"""
+
+import errno
+
+EXIT_DONE = 0
+EXIT_REFUSED = 1
+EXIT_MISUSE = 2
+EXIT_HARD = 100
+EXIT_TEMPORARY = 111
+
+
+class Failure(Exception):
+    """Any failure whose text may be shown to the operator, never to the network."""
+
+    code = EXIT_TEMPORARY
+
+
+class Refused(Failure):
+    """The credential was not accepted."""
+
+    code = EXIT_REFUSED
+
+
+class Misuse(Failure):
+    """The checkpassword contract was broken: no descriptor 3, bad record, no program."""
+
+    code = EXIT_MISUSE
+
+
+class Hard(Failure):
+    """Usage or configuration is wrong; retrying cannot help."""
+
+    code = EXIT_HARD
+
+
+class Temporary(Failure):
+    """The system failed; a retry may help."""
+
+    code = EXIT_TEMPORARY
+
+
+# On configuration these mean that somebody has to mend something. All others,
+# unknown ones included, are temporary: a user should rather read "try later" than
+# "wrong password".
+_HARD_NUMBERS = frozenset((errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR))
+
+
+def from_os_error(why: OSError, doing: str) -> Failure:
+    """Turn an error of the system into Hard or Temporary.
+
+    Takes what was being done, in words, e.g. "open /etc/qtools/users".
+    """
+    kind = Hard if why.errno in _HARD_NUMBERS else Temporary
+    return kind(f"unable to {doing}: {why.strerror or why}")

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: ISC
+"""Command rows, and how a line is cut into a verb and its arguments.
+
+A session's whole behaviour hangs on one table of rows: dispatch, argument counts,
+what CAPA lists, what a debug log must hide, the command list of the man pages.
+See: RFC 1939 section 3 (keywords and arguments, one space between), RFC 2449.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Handler = Callable[..., Any]
+
+
+class Verb:
+    """One command.
+
+    handler: called with the session and the arguments. least, most: how many
+    arguments; the last one keeps its spaces. capability: what CAPA lists for it, empty
+    for nothing. offered: a predicate over the session; a verb that is not offered
+    now is neither announced nor carried out, so that the two can't disagree.
+    is_secret: the arguments must never reach a log.
+    """
+
+    __slots__ = ("capability", "handler", "is_secret", "least", "most", "offered")
+
+    def __init__(
+        self,
+        handler: "Handler",
+        least: int,
+        most: int,
+        capability: bytes = b"",
+        *,
+        offered: "Callable[[Any], bool] | None" = None,
+        is_secret: bool = False,
+    ) -> None:
+        self.handler = handler
+        self.least = least
+        self.most = most
+        self.capability = capability
+        self.offered = offered
+        self.is_secret = is_secret
+
+
+def split(line: bytes) -> tuple[bytes, bytes]:
+    """Cut a line into its upper-case keyword and the rest after one space."""
+    keyword, _, rest = line.partition(b" ")
+    return keyword.upper(), rest
+
+
+def arguments(verb: Verb, rest: bytes) -> list[bytes] | None:
+    """Cut the rest of a line into this verb's arguments; None when they don't fit.
+
+    Only the first spaces separate: a password keeps every space after the one that
+    belongs to the command. For a verb that takes none, blanks alone are none.
+    """
+    if not verb.most:
+        return None if rest.strip(b" ") else []
+    given = rest.split(b" ", verb.most - 1) if rest else []
+    return given if verb.least <= len(given) else None
+
+
+def message_number(text: bytes) -> int | None:
+    """Read a message-number: digits and nothing else (RFC 1939 section 5).
+
+    Gives None for anything else. Ten digits at most, so that a hostile number costs
+    nothing; no maildrop counts further.
+    """
+    if not text.isdigit() or len(text.lstrip(b"0")) > 10:
+        return None if not text.isdigit() else 10**10
+    return int(text)
+
+
+def masked(table: "dict[bytes, Verb]", line: bytes) -> bytes:
+    """Give the line as a debug log may show it, secrets replaced."""
+    keyword, rest = split(line)
+    verb = table.get(keyword)
+    is_secret = verb.is_secret if verb else keyword in (b"PASS", b"APOP", b"AUTH")
+    return keyword + b" <hidden>" if rest and is_secret else line

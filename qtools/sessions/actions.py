@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: ISC
+"""What a session asks its driver to do, as small values.
+
+A session never touches a descriptor: feed() returns a list of these and the driver
+performs them in order. Two sessions that return equal lists behave equally, which is
+what the tests compare.
+"""
+
+
+class Action:
+    """Base of all actions: equal when kind and fields are equal."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare kind and fields."""
+        return type(self) is type(other) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # values are compared, never keyed
+
+    def __repr__(self) -> str:
+        """Show kind and fields."""
+        fields = ", ".join(repr(getattr(self, name)) for name in self.__slots__)
+        return f"{type(self).__name__}({fields})"
+
+
+class Send(Action):
+    """Send these octets to the client."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class SendMessage(Action):
+    """Send a status line, a message (stuffed, CRLF) and the final dot as one reply.
+
+    number: 1-based message-number. body_lines: None for the whole message (RETR),
+    else how many lines of the body follow the header (TOP). status: the positive
+    status line. failure: the whole reply to send instead when the message cannot be
+    opened.
+    """
+
+    __slots__ = ("body_lines", "failure", "number", "status")
+
+    def __init__(
+        self, number: int, body_lines: int | None, status: bytes, failure: bytes
+    ) -> None:
+        self.number = number
+        self.body_lines = body_lines
+        self.status = status
+        self.failure = failure
+
+
+class Wait(Action):
+    """Let this many seconds pass before the next action."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class StartTls(Action):
+    """Start TLS now, then call tls_started() or tls_failed()."""
+
+    __slots__ = ()
+
+
+class Verify(Action):
+    """Have a credential verified, then call verdict() unless the chain has served.
+
+    record: user, secret or digest, and challenge as the fd-3 record. mechanism: the
+    word for the log, e.g. User, Apop, Plain. user: the name as the client gave it.
+    """
+
+    __slots__ = ("mechanism", "record", "user")
+
+    def __init__(self, record: bytes, mechanism: str, user: bytes) -> None:
+        self.record = record
+        self.mechanism = mechanism
+        self.user = user
+
+
+class Update(Action):
+    """Enter the UPDATE state: remove these messages, then call updated()."""
+
+    __slots__ = ("deleted",)
+
+    def __init__(self, deleted: tuple[int, ...]) -> None:
+        self.deleted = deleted
+
+
+class Log(Action):
+    """Write one line to the session log.
+
+    action: Accept, Reject or Info. kind: AUTH, STLS or END. mechanism and user as in
+    Verify. note: further words, already safe for a log.
+    """
+
+    __slots__ = ("action", "kind", "mechanism", "note", "user")
+
+    def __init__(
+        self, action: str, kind: str, mechanism: str, user: bytes, note: str = ""
+    ) -> None:
+        self.action = action
+        self.kind = kind
+        self.mechanism = mechanism
+        self.user = user
+        self.note = note
+
+
+class Close(Action):
+    """End the connection; the tool exits with this code (see errors)."""
+
+    __slots__ = ("code", "why")
+
+    def __init__(self, code: int, why: str) -> None:
+        self.code = code
+        self.why = why

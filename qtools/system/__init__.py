@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""The operating system: descriptors, processes, privileges, UCSPI, logs."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""The only place that talks to C libraries."""

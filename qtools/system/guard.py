@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: ISC
+"""Run a tool's main() and turn whatever happens into an exit code and one line.
+
+The only place that prints an exception: program name, colon, reason, on descriptor 2.
+Nothing of it ever goes to the network.
+"""
+
+import posix
+import sys
+
+from qtools.errors import EXIT_TEMPORARY, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    Main = Callable[[list[str]], int]
+
+
+def load(tool: str) -> "Main":
+    """Import a tool by its name and give its main()."""
+    module = "qtools.tools." + tool
+    __import__(module)
+    main: Main = sys.modules[module].main
+    return main
+
+
+def run(tool: str) -> "NoReturn":
+    """Run the tool with this process's arguments and leave.
+
+    Leaves by _exit: an orderly shutdown of the interpreter costs as much as the
+    login itself and has nothing left to flush.
+    """
+    posix._exit(guarded(load(tool), sys.argv))
+
+
+def guarded(main: "Main", argv: list[str]) -> int:
+    """Call main and give its exit code, reporting a failure as one line."""
+    try:
+        return main(argv)
+    except Failure as why:
+        complain(argv, str(why))
+        return why.code
+    except Exception as why:  # a bug of ours must read as "try again later"
+        if b"QTOOLS_DEBUG" in posix.environ:
+            raise
+        complain(argv, f"unexpected {type(why).__name__}: {why}")
+        return EXIT_TEMPORARY
+
+
+def complain(argv: list[str], text: str) -> None:
+    """Write one line about this program to descriptor 2, if that is possible."""
+    name = argv[0].rpartition("/")[2] if argv else "qtools"
+    line = f"{name}: {text}".encode("ascii", "backslashreplace")
+    try:
+        posix.write(2, line.replace(b"\n", b"\\n").replace(b"\r", b"\\r") + b"\n")
+    except OSError:
+        return
+
+
+def popup() -> "NoReturn":
+    """Run popup; for an installer that makes its own stubs."""
+    run("popup")
+
+
+def checkpw() -> "NoReturn":
+    """Run checkpw; for an installer that makes its own stubs."""
+    run("checkpw")
+
+
+def pop3d() -> "NoReturn":
+    """Run pop3d; for an installer that makes its own stubs."""
+    run("pop3d")
+
+
+def popaccount() -> "NoReturn":
+    """Run popaccount; for an installer that makes its own stubs."""
+    run("popaccount")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""One module a program: options and wiring, nothing else."""
