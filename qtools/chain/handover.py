@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: ISC
+"""Run the next program of the chain: call it when it is ours, exec it otherwise.
+
+An interpreter's start costs more than a whole login. So when the next word names a
+program of this very installation, its main() is called with the same argv,
+descriptors and environment that an exec would have given it. A name proves nothing:
+the file that PATH leads to must be a stub that says, word for word, what the stub of
+this process says, but for the program's name.
+"""
+
+import posix
+import sys
+from errno import ENOENT, ENOTDIR
+
+from qtools.errors import Failure, Hard, from_os_error
+from qtools.system import guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qtools.system.guard import Main
+
+OURS = ("checkpw", "pop3d", "popup")
+FORCE_EXEC = b"QTOOLS_EXEC"  # in the environment: exec every link from here on
+DEFAULT_PATH = b"/bin:/usr/bin"  # when PATH is unset, as execvp has it
+
+STUB_OCTETS = 1024  # ours are shorter
+
+
+class Link:
+    """The next program, found and ready to run."""
+
+    def __init__(self, argv: list[str], path: bytes, main: "Main | None") -> None:
+        self.argv = argv
+        self.path = path
+        self.main = main
+
+    def run(self) -> int:
+        """Become the next program; give its exit code if it was called.
+
+        Raises: Failure when it can't be run.
+        """
+        if self.main is not None:
+            return guard.guarded(self.main, self.argv)
+        try:
+            posix.execve(self.path, self.argv, posix.environ)
+        except OSError as why:
+            raise from_os_error(why, f"run {self.argv[0]}") from why
+
+
+def prepare(argv: list[str], *, force_exec: bool = False) -> Link:
+    """Find the program and, if it is ours, import it now.
+
+    To be called before privileges go: afterwards our files may be out of reach.
+    Raises: Hard when there is no such program.
+    """
+    if not argv:
+        raise Hard("no program to run")
+    if force_exec:
+        posix.environ[FORCE_EXEC] = b"1"
+    path = find(argv[0])
+    tool = None if FORCE_EXEC in posix.environ else _ours(path)
+    return Link(argv, path, guard.load(tool) if tool else None)
+
+
+def find(program: str) -> bytes:
+    """Give the path of a program as exec would find it.
+
+    Raises: Hard when PATH holds no such executable.
+    """
+    name = program.encode(sys.getfilesystemencoding(), "surrogateescape")
+    if b"/" in name:
+        return name
+    for folder in posix.environ.get(b"PATH", DEFAULT_PATH).split(b":"):
+        path = (folder or b".") + b"/" + name
+        try:
+            if posix.access(path, posix.X_OK) and posix.stat(path).st_mode & 0o100000:
+                return path
+        except OSError as why:
+            if why.errno not in (ENOENT, ENOTDIR):
+                continue
+    raise Hard(f"unable to run {program}: no such program in PATH")
+
+
+def _ours(path: bytes) -> str | None:
+    """Give the name of our tool if the file is its stub, else None."""
+    mine = _read(sys.argv[0].encode(sys.getfilesystemencoding(), "surrogateescape"))
+    theirs = _read(path)
+    own = _tool_of(mine)
+    tool = _tool_of(theirs)
+    if own and tool in OURS and theirs == _renamed(mine, own, tool):
+        return tool
+    return None
+
+
+def _tool_of(stub: bytes) -> str:
+    """Give the tool a stub says it runs: the word in its last line's run("...")."""
+    last = stub.rstrip().rpartition(b"\n")[2]
+    if last.startswith(b'run("') and last.endswith(b'")'):
+        return last[5:-2].decode("ascii", "replace")
+    return ""
+
+
+def _renamed(stub: bytes, own: str, tool: str) -> bytes:
+    head, _, tail = stub.rpartition(f'run("{own}")'.encode())
+    return head + f'run("{tool}")'.encode() + tail
+
+
+def _read(path: bytes) -> bytes:
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return posix.read(descriptor, STUB_OCTETS)
+    except OSError:
+        return b""
+    finally:
+        posix.close(descriptor)
+
+
+__all__ = ["FORCE_EXEC", "Failure", "Link", "find", "prepare"]

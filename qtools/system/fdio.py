@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: ISC
+"""Reading and writing the client's descriptors, with limits in time.
+
+Two ways to read: read() takes what is there; read_line() never takes an octet past
+the line end, so that whoever gets the descriptor next finds every later command
+unread, and plaintext sent behind STLS can't be mistaken for what TLS brought.
+"""
+
+import posix
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
+
+import _socket
+
+IDLE_SECONDS = 1200  # what qmail's tools allow; RFC 1939 asks for 10 minutes at least
+PEEK_OCTETS = 512  # more than one command; what follows it stays in the kernel
+READ_OCTETS = 65536
+PIPE_OCTETS = 4096  # a pipe that polls as writable takes this much without blocking
+
+
+class TimedOut(Exception):
+    """The peer did not move for too long."""
+
+
+class PeerLost(Exception):
+    """The peer is gone."""
+
+
+class Wire:
+    """The two descriptors on which the client is.
+
+    Takes both limits in seconds: idle_seconds for the wait for input (a whole line in
+    read_line), write_seconds for output that makes no progress.
+    """
+
+    def __init__(
+        self,
+        in_fd: int = 0,
+        out_fd: int = 1,
+        idle_seconds: float = IDLE_SECONDS,
+        write_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.idle_seconds = idle_seconds
+        self.write_seconds = write_seconds
+        self._in, self._in_socket = in_fd, _socket_on(in_fd)
+        self._out, self._out_socket = out_fd, _socket_on(out_fd)
+        self._readable = poll()
+        self._readable.register(in_fd, POLLIN)
+        self._writable = poll()
+        self._writable.register(out_fd, POLLOUT)
+
+    def release(self) -> None:
+        """Let go of the descriptors without closing them."""
+        for held in (self._in_socket, self._out_socket):
+            if held is not None:
+                held.detach()
+        self._in_socket = self._out_socket = None
+
+    def set_nodelay(self) -> None:
+        """Have small replies leave at once where the output is a TCP connection."""
+        if self._out_socket is not None:
+            try:
+                self._out_socket.setsockopt(
+                    _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1
+                )
+            except OSError:
+                return  # a socket of another kind has no such delay
+
+    def read(self, octets: int = READ_OCTETS) -> bytes:
+        """Give what the client has sent, empty when it has closed its side.
+
+        Raises: TimedOut after idle_seconds without anything; PeerLost.
+        """
+        deadline = monotonic() + self.idle_seconds
+        while True:
+            self._await(deadline)
+            try:
+                return posix.read(self._in, octets)
+            except BlockingIOError:
+                continue
+            except OSError as why:
+                raise PeerLost from why
+
+    def read_line(self) -> bytes:
+        """Give octets up to and with the next LF, or fewer, but never any beyond it.
+
+        An empty answer means that the client has closed its side. The deadline is
+        one for the whole line: a client that drips is a client that idles.
+        Raises: TimedOut, PeerLost.
+        """
+        deadline = monotonic() + self.idle_seconds
+        parts = b""
+        while not parts.endswith(b"\n") and len(parts) < READ_OCTETS:
+            self._await(deadline)
+            try:
+                part = self._take()
+            except BlockingIOError:
+                continue
+            except OSError as why:
+                raise PeerLost from why
+            if not part:
+                break
+            parts += part
+        return parts
+
+    def _take(self) -> bytes:
+        """Read some octets of the present line, none beyond; empty at the end."""
+        if self._in_socket is None:
+            return posix.read(self._in, 1)
+        seen = self._in_socket.recv(PEEK_OCTETS, _socket.MSG_PEEK)
+        return posix.read(self._in, seen.find(b"\n") + 1 or len(seen)) if seen else b""
+
+    def _await(self, deadline: float) -> None:
+        left = deadline - monotonic()
+        if left <= 0 or not self._readable.poll(left * 1000):
+            raise TimedOut
+
+    def write(self, data: bytes) -> None:
+        """Send all of it.
+
+        Raises: TimedOut when write_seconds pass without progress; PeerLost.
+        """
+        sent = self._send(data)
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
+            if not self._writable.poll(self.write_seconds * 1000):
+                raise TimedOut
+            rest = rest[self._send(rest) :]
+
+    def _send(self, rest: "bytes | memoryview") -> int:
+        """Send what fits now; never block, or no deadline could be kept."""
+        try:
+            if self._out_socket is not None:
+                return self._out_socket.send(rest, _socket.MSG_DONTWAIT)
+            if self._writable.poll(0):
+                return posix.write(self._out, rest[:PIPE_OCTETS])
+        except BlockingIOError:
+            return 0
+        except OSError as why:
+            raise PeerLost from why
+        return 0
+
+
+def _socket_on(descriptor: int) -> "_socket.socket | None":
+    """Give the socket on a descriptor, or None when it holds something else."""
+    try:
+        return _socket.socket(fileno=descriptor)
+    except OSError:
+        return None
