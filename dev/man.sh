@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+# Lint the pages of man8, then (unless called with "lint") render them to .cache/man.
+set -eu
+cd "$(dirname "$0")/.."
+pages=$(find man8 -name '*.8' | sort)
+
+# A reference to another page is an error only when the page should be here: mandoc
+# itself looks for it in the system, where ours need not be yet.
+complaints() {
+    for page in $pages; do
+        mandoc -T lint -W style "$page" | grep -v 'referenced manual not found' || :
+        sed -n 's/^\.Xr \([a-z0-9-]*\) 8.*/\1/p' "$page" | while read -r other; do
+            case $other in
+            popup | checkpw | pop3d | popaccount | qtools-*)
+                [ -e "man8/$other.8" ] || echo "mandoc: $page: there is no $other.8"
+                ;;
+            esac
+        done
+    done
+}
+
+found=$(complaints)
+if [ -n "$found" ]; then
+    echo "$found" >&2
+    exit 1
+fi
+[ "${1:-}" != lint ] || exit 0
+
+mkdir -p .cache/man
+for page in $pages; do
+    name=.cache/man/$(basename "$page")
+    mandoc -T html "$page" >"$name.html"
+    mandoc -T markdown "$page" >"$name.md"
+done
+echo "man.sh: HTML and Markdown are in .cache/man"
