@@ -12,7 +12,9 @@ import posix
 import sys
 from errno import ENOENT, ENOTDIR
 
-from qtools.errors import Failure, Hard, from_os_error
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+
+from qtools.errors import Hard, from_os_error
 from qtools.system import guard
 
 TYPE_CHECKING = False
@@ -41,6 +43,8 @@ class Link:
         """
         if self.main is not None:
             return guard.guarded(self.main, self.argv)
+        # The interpreter ignores it, and that would outlive the exec.
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
         try:
             posix.execve(self.path, self.argv, posix.environ)
         except OSError as why:
@@ -87,9 +91,20 @@ def _ours(path: bytes) -> str | None:
     theirs = _read(path)
     own = _tool_of(mine)
     tool = _tool_of(theirs)
-    if own and tool in OURS and theirs == _renamed(mine, own, tool):
-        return tool
-    return None
+    if not own or tool not in OURS or theirs != _renamed(mine, own, tool):
+        return None
+    # An installed stub names its library; that of a checkout finds it by its own
+    # place, so two checkouts have the same words.
+    is_elsewhere = b"__file__" in theirs and _root(path) != sys.path[0]
+    return None if is_elsewhere else tool
+
+
+def _root(stub: bytes) -> str:
+    from os.path import realpath  # a checkout only: too dear for an installed chain
+
+    return realpath(stub + b"/../..").decode(
+        sys.getfilesystemencoding(), "surrogateescape"
+    )
 
 
 def _tool_of(stub: bytes) -> str:
@@ -116,6 +131,3 @@ def _read(path: bytes) -> bytes:
         return b""
     finally:
         posix.close(descriptor)
-
-
-__all__ = ["FORCE_EXEC", "Failure", "Link", "find", "prepare"]

@@ -65,12 +65,17 @@ def arguments(verb: Verb, rest: bytes) -> list[bytes] | None:
 def message_number(text: bytes) -> int | None:
     """Read a message-number: digits and nothing else (RFC 1939 section 5).
 
-    Gives None for anything else. Ten digits at most, so that a hostile number costs
-    nothing; no maildrop counts further.
+    Gives None for anything else. A number of more than ten digits is cut to one that
+    no maildrop reaches: converting a hostile one would cost time.
     """
-    if not text.isdigit() or len(text.lstrip(b"0")) > 10:
-        return None if not text.isdigit() else 10**10
-    return int(text)
+    if not text.isdigit():
+        return None
+    return int(text) if len(text.lstrip(b"0")) <= 10 else 10**10
+
+
+def is_md5_hex(text: bytes) -> bool:
+    """Tell whether this is an MD5 digest as APOP and CRAM-MD5 write it (32 digits)."""
+    return len(text) == 32 and not text.strip(b"0123456789abcdef")
 
 
 def masked(table: "dict[bytes, Verb]", line: bytes) -> bytes:

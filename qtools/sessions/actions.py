@@ -97,20 +97,17 @@ class Update(Action):
 class Log(Action):
     """Write one line to the session log.
 
-    action: Accept, Reject or Info. kind: AUTH, STLS or END. mechanism and user as in
-    Verify. note: further words, already safe for a log.
+    event: what happened to what, e.g. Reject::AUTH. mechanism and user as in Verify.
+    code: the verifier's exit code, negative for a signal.
     """
 
-    __slots__ = ("action", "kind", "mechanism", "note", "user")
+    __slots__ = ("code", "event", "mechanism", "user")
 
-    def __init__(
-        self, action: str, kind: str, mechanism: str, user: bytes, note: str = ""
-    ) -> None:
-        self.action = action
-        self.kind = kind
+    def __init__(self, event: str, mechanism: str, user: bytes, code: int = 0) -> None:
+        self.event = event
         self.mechanism = mechanism
         self.user = user
-        self.note = note
+        self.code = code
 
 
 class Close(Action):

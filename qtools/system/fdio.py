@@ -42,6 +42,7 @@ class Wire:
     ) -> None:
         self.idle_seconds = idle_seconds
         self.write_seconds = write_seconds
+        self.has_line = False  # one more is known to wait behind what read_line gave
         self._in, self._in_socket = in_fd, _socket_on(in_fd)
         self._out, self._out_socket = out_fd, _socket_on(out_fd)
         self._readable = poll()
@@ -56,13 +57,17 @@ class Wire:
                 held.detach()
         self._in_socket = self._out_socket = None
 
+    def again(self) -> "Wire":
+        """Give a wire on the same numbers after something else was put there."""
+        self.release()
+        limits = self.idle_seconds, self.write_seconds
+        return Wire(self._in, self._out, *limits)
+
     def set_nodelay(self) -> None:
         """Have small replies leave at once where the output is a TCP connection."""
         if self._out_socket is not None:
             try:
-                self._out_socket.setsockopt(
-                    _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1
-                )
+                self._out_socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             except OSError:
                 return  # a socket of another kind has no such delay
 
@@ -108,6 +113,7 @@ class Wire:
         if self._in_socket is None:
             return posix.read(self._in, 1)
         seen = self._in_socket.recv(PEEK_OCTETS, _socket.MSG_PEEK)
+        self.has_line = seen.count(b"\n") > 1
         return posix.read(self._in, seen.find(b"\n") + 1 or len(seen)) if seen else b""
 
     def _await(self, deadline: float) -> None:

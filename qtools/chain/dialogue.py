@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: ISC
+"""Drive a Login over the client's descriptors: perform what it asks, in order.
+
+What needs privileges is asked of an office, which is either in this process or behind
+a socket (see split).
+"""
+
+from time import sleep
+
+from qtools.chain.office import SERVED
+from qtools.chain.request import EVENTS, LOG, VERIFY, Request
+from qtools.errors import EXIT_TEMPORARY
+from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
+from qtools.system.fdio import PeerLost, TimedOut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from qtools.sessions.actions import Action
+    from qtools.sessions.login import Login
+    from qtools.system.fdio import Wire
+
+    class Clerk(Protocol):
+        """What the dialogue asks of the privileged side."""
+
+        def verify(self, asked: Request) -> int:
+            """Give SERVED or the code of a refusal."""
+
+        def start_tls(self) -> bool:
+            """Start TLS on descriptors 0 and 1."""
+
+        def note(self, told: Request) -> None:
+            """Write a line to the session log."""
+
+
+SERVED_REASON = "served"
+
+
+class Dialogue:
+    """One Login, its wire and its clerk."""
+
+    def __init__(self, login: "Login", wire: "Wire", clerk: "Clerk") -> None:
+        self._login = login
+        self._wire = wire
+        self._clerk = clerk
+        self._out = b""
+        self._ended: tuple[int, str] | None = None
+
+    def run(self) -> tuple[int, str]:
+        """Converse to the end; give the exit code and the reason in one word."""
+        self._perform(self._login.greet())
+        while self._ended is None:
+            self._perform(self._listen())
+        return self._ended
+
+    def _listen(self) -> "list[Action]":
+        try:
+            if not self._wire.has_line:
+                self._flush()
+            data = self._wire.read_line()
+        except TimedOut:
+            return self._login.lost("timeout")
+        except PeerLost:
+            data = b""
+        return self._login.feed(data) if data else self._login.lost("eof")
+
+    def _perform(self, actions: "list[Action]") -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._out += action.data
+            elif isinstance(action, Log):
+                self._note(action)
+            elif isinstance(action, Wait):
+                self._flush_quietly()
+                sleep(action.seconds)
+            elif isinstance(action, Close):
+                self._flush_quietly()
+                self._ended = (action.code, action.why)
+            else:
+                self._flush_quietly()
+                self._consult(action)
+
+    def _consult(self, action: "Action") -> None:
+        """Perform what needs the clerk; it is always the last of a list."""
+        if isinstance(action, Verify):
+            code = self._clerk.verify(
+                Request(
+                    VERIFY,
+                    mechanism=action.mechanism,
+                    record=action.record,
+                    language=self._login.language,
+                    is_utf8=self._login.is_utf8,
+                )
+            )
+            if code == SERVED:
+                self._ended = (SERVED, SERVED_REASON)
+            else:
+                self._perform(self._login.verdict(code))
+        elif isinstance(action, StartTls):
+            if self._clerk.start_tls():
+                self._wire = self._wire.again()
+                self._perform(self._login.tls_started())
+            else:
+                self._perform(self._login.tls_failed())
+
+    def _note(self, line: Log) -> None:
+        self._clerk.note(
+            Request(
+                LOG,
+                detail=EVENTS.index(line.event),
+                code=line.code if line.code >= 0 else EXIT_TEMPORARY,
+                mechanism=line.mechanism,
+                record=line.user,
+            )
+        )
+
+    def _flush(self) -> None:
+        out, self._out = self._out, b""
+        if out:
+            self._wire.write(out)
+
+    def _flush_quietly(self) -> None:
+        """Send what is due; a client that is gone will be noticed when next heard."""
+        try:
+            self._flush()
+        except (TimedOut, PeerLost):
+            self._ended = (EXIT_TEMPORARY, "eof")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: ISC
+"""The privileged side of popup: runs the rest of the chain, starts TLS, keeps the log.
+
+It never reads what a client sent but for the one record a verification is about.
+"""
+
+import posix
+import sys
+from select import POLLIN, poll
+
+from fcntl import F_DUPFD, fcntl
+
+from qtools.chain import handover
+from qtools.chain.request import EVENTS
+from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.protocol import replies
+from qtools.sessions.login import lasting_capabilities
+from qtools.sessions.policy import CRASHED, VERDICTS
+from qtools.system import guard, verdict
+from qtools.system.logline import escape
+from qtools.system.ucspi import TlsFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from qtools.chain.request import Request
+    from qtools.sessions.policy import Policy
+    from qtools.system.logline import SessionLog
+    from qtools.system.ucspi import TlsControl
+
+SERVED = 0  # verify(): the session took place, nothing is left to say
+
+RECORD_DESCRIPTOR = 3
+LOWEST_OWN_DESCRIPTOR = 10  # 3 to 9 are the chain's
+
+
+class Office:
+    """Performs for one connection what the dialogue may only ask for."""
+
+    def __init__(
+        self,
+        subprogram: list[str],
+        policy: "Policy",
+        log: "SessionLog | None",
+        control: "TlsControl | None",
+    ) -> None:
+        self.on_accept: Callable[[], None] | None = None
+        self.unshared: list[int] = []  # descriptors the chain must not get
+        self.code = EXIT_DONE
+        self.mechanism = "None"
+        self.user = b""
+        self._subprogram = subprogram
+        self._policy = policy
+        self._log = log
+        self._control = control
+        self._is_accepted = False
+        self._has_greeted = False
+
+    def log(self, event: str, mechanism: str, user: bytes, note: str = "") -> None:
+        """Write one line to the session log, where there is one."""
+        if self._log is not None:
+            self._log.write(f"{event}::{mechanism}", user, note)
+
+    def log_descriptors(self) -> list[int]:
+        """Give the descriptors that only the log needs."""
+        return [] if self._log is None else [self._log.descriptor]
+
+    def note(self, told: "Request") -> None:
+        """Write what the dialogue has to tell to the session log."""
+        code = "" if told.code <= EXIT_REFUSED else f"code={told.code}"
+        self.log(EVENTS[told.detail], told.mechanism, told.user, code)
+
+    def start_tls(self) -> bool:
+        """Have the UCSPI server start TLS and put the cleartext on 0 and 1."""
+        control, self._control = self._control, None
+        if control is None:
+            return False
+        try:
+            for name, value in control.start().items():
+                if value is None:
+                    posix.environ.pop(name, None)
+                else:
+                    posix.environ[name] = value
+            control.give_up()
+            control.switch()
+        except (TlsFailed, OSError):
+            return False
+        control.leave(posix.environ)
+        self._policy.is_tls = True
+        if self._log is not None:
+            self._log.protocol = "POP3S"
+        return True
+
+    def verify(self, asked: "Request") -> int:
+        """Run the rest of the chain on a record.
+
+        Gives SERVED, or the code with which it refused: an exit code, negative for a
+        signal.
+        """
+        self.mechanism, self.user = asked.mechanism, asked.user
+        code = self._watch(*self._spawn(asked))
+        if code == EXIT_DONE and not self._is_accepted:
+            self._accept()
+        if not self._is_accepted:
+            return code
+        self.code = code if code >= 0 else EXIT_TEMPORARY
+        if code > 0 and not self._has_greeted:
+            _speak_for(code)
+        return SERVED
+
+    def _accept(self) -> None:
+        self._is_accepted = True
+        self.log("Accept::AUTH", self.mechanism, self.user, _tls_note())
+        if self.on_accept is not None:
+            self.on_accept()
+
+    def _spawn(self, asked: "Request") -> tuple[int, int]:
+        """Start the next program with the record on descriptor 3."""
+        reader, writer = posix.pipe()
+        posix.write(writer, asked.record)  # 512 octets fit into any pipe
+        posix.close(writer)
+        notes, noting = posix.pipe()
+        pid = posix.fork()
+        if not pid:
+            for descriptor in (notes, *self.unshared):
+                posix.close(descriptor)
+            self._become(asked, reader, noting)
+        posix.close(reader)
+        posix.close(noting)
+        return pid, notes
+
+    def _become(self, asked: "Request", reader: int, noting: int) -> "NoReturn":
+        """In the child: lay out descriptors and environment, run the next program."""
+        kept = fcntl(noting, F_DUPFD, LOWEST_OWN_DESCRIPTOR)
+        posix.close(noting)
+        if reader != RECORD_DESCRIPTOR:
+            posix.dup2(reader, RECORD_DESCRIPTOR)
+            posix.close(reader)
+        posix.set_inheritable(RECORD_DESCRIPTOR, True)
+        environ = posix.environ
+        environ[verdict.VARIABLE] = b"%d" % kept
+        environ[b"POP3METHOD"] = asked.mechanism.encode()
+        environ[b"POP3LANG"] = asked.language
+        environ[b"POP3UTF8"] = b"%d" % asked.is_utf8
+        environ[b"POP3CAPA"] = b"\n".join(lasting_capabilities(self._policy))
+        posix._exit(guard.guarded(self._run_next, sys.argv))
+
+    def _run_next(self, _argv: list[str]) -> int:
+        return handover.prepare(self._subprogram).run()
+
+    def _watch(self, pid: int, notes: int) -> int:
+        """Wait for the child to end, heeding its notes."""
+        waiting = poll()
+        waiting.register(notes, POLLIN)
+        child = posix.pidfd_open(pid)
+        waiting.register(child, POLLIN)
+        is_open = True
+        while is_open:
+            ready = dict(waiting.poll())
+            note = posix.read(notes, 1) if notes in ready else b""
+            is_open = bool(note) and note != verdict.GREETED
+            if note and not self._is_accepted:
+                self._accept()
+            self._has_greeted |= note == verdict.GREETED
+        posix.close(notes)
+        posix.close(child)
+        return posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+
+
+def _speak_for(code: int) -> None:
+    """Answer for a session that was let in and ended before it spoke."""
+    label, text = VERDICTS.get(code, CRASHED)
+    try:
+        posix.write(1, replies.err(text, label))
+    except OSError:
+        return
+
+
+def _tls_note() -> str:
+    """Say which TLS the session has, where the UCSPI server told."""
+    protocol = posix.environ.get(b"SSL_PROTOCOL", b"")
+    cipher = posix.environ.get(b"SSL_CIPHER", b"")
+    return f"tls={escape(protocol)}/{escape(cipher)}" if protocol else ""

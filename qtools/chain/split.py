@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: ISC
+"""The dialogue in a process of its own, unprivileged and in an empty root directory.
+
+Two processes and a socket: the child speaks with the client and can do nothing but
+ask; the parent does what is asked, if it is one of four things, and reads nothing the
+client sent but the one record. As popa3d does it.
+"""
+
+import posix
+
+import _socket
+
+from qtools.chain import request
+from qtools.chain.office import SERVED
+from qtools.chain.request import END, LOG, REASONS, REQUEST_OCTETS, VERIFY, Request
+from qtools.errors import EXIT_TEMPORARY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtools.chain.office import Office
+    from qtools.system.ucspi import TlsControl
+
+    Converse = Callable[["Window"], tuple[int, str]]
+
+LOST = "dialogue-lost"
+
+_YES = b"\1"
+
+
+class Window:
+    """The child's side: asks the office through the socket."""
+
+    def __init__(self, channel: _socket.socket, control: "TlsControl | None") -> None:
+        self._channel = channel
+        self._control = control
+
+    def verify(self, asked: Request) -> int:
+        """Give SERVED or the code of a refusal."""
+        code = self._ask(asked)
+        return int.from_bytes(code, "big", signed=True) if code else EXIT_TEMPORARY
+
+    def start_tls(self) -> bool:
+        """Have TLS started and take the cleartext onto 0 and 1 here as well."""
+        if self._control is None or self._ask(Request(request.START_TLS)) != _YES:
+            return False
+        self._control.switch()
+        self._control = None
+        return True
+
+    def note(self, told: Request) -> None:
+        """Send a line for the log."""
+        self.send(told)
+
+    def _ask(self, asked: Request) -> bytes:
+        self.send(asked)
+        return self._channel.recv(2)
+
+    def send(self, told: Request) -> None:
+        """Send a request that has no answer."""
+        self._channel.send(told.pack())
+
+
+def run(
+    office: "Office",
+    control: "TlsControl | None",
+    confine: "Callable[[], None]",
+    converse: "Converse",
+    unneeded: list[int],
+) -> tuple[int, str]:
+    """Have a confined child converse and serve its requests.
+
+    unneeded: descriptors the child must not keep. Gives exit code and reason.
+    """
+    here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    child = posix.fork()
+    if not child:
+        here.close()
+        for descriptor in unneeded:
+            posix.close(descriptor)
+        posix._exit(_speak(Window(there, control), confine, converse))
+    there.close()
+    office.on_accept = lambda: _reply(here, SERVED)
+    office.unshared.append(here.fileno())
+    code, reason = _serve(here, office)
+    here.close()
+    status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
+    return (max(code, status), reason) if reason == LOST else (code, reason)
+
+
+def _speak(window: Window, confine: "Callable[[], None]", converse: "Converse") -> int:
+    """In the child: give up everything, converse, tell how it ended."""
+    confine()
+    code, reason = converse(window)
+    if reason in REASONS:
+        detail = REASONS.index(reason)
+        window.send(Request(END, code=code, detail=detail))
+    return 0
+
+
+def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
+    """Carry out requests until the dialogue has ended."""
+    while True:
+        try:
+            asked = request.unpack(channel.recv(REQUEST_OCTETS + 1))
+        except (ValueError, OSError):
+            return EXIT_TEMPORARY, LOST
+        if asked.kind == END:
+            return asked.code, REASONS[asked.detail]
+        if asked.kind == LOG:
+            office.note(asked)
+        elif asked.kind == VERIFY:
+            code = office.verify(asked)
+            if code == SERVED:
+                return office.code, "served"
+            _reply(channel, code)
+        else:
+            channel.send(_YES if office.start_tls() else b"\0")
+
+
+def _reply(channel: _socket.socket, code: int) -> None:
+    try:
+        channel.send(code.to_bytes(2, "big", signed=True))
+    except OSError:
+        return  # the dialogue has gone; the session needs it no longer

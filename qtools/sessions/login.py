@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: ISC
+"""The AUTHORIZATION state of a POP3 session, without a descriptor, clock or disk.
+
+One session ends in at most one accepted login. It never knows whether a credential is
+right: it asks for a verdict and turns that into a reply.
+See: RFC 1939 sections 4 and 7, RFC 2449, RFC 2595 section 4 (STLS), RFC 3206 (response
+codes), RFC 5034 (AUTH), RFC 6856 (UTF8, LANG).
+"""
+
+from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.protocol import record, replies, sasl, tongue, verbs
+from qtools.protocol.lines import BAD_LINE, SASL_OCTETS, Lines
+from qtools.protocol.verbs import Verb
+from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
+from qtools.sessions.policy import CRASHED, VERDICTS, Policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtools.sessions.actions import Action
+
+    Actions = list[Action]
+
+# In force before login and after it, whoever serves the mail.
+STANDING_CAPABILITIES = (
+    b"TOP",
+    b"UIDL",
+    b"RESP-CODES",
+    b"AUTH-RESP-CODE",
+    b"PIPELINING",
+)
+
+LONGEST_WAIT_SECONDS = 30.0  # well below the patience of a client (RFC 1939: 10 min)
+
+
+class Login:
+    """The dialogue up to an accepted login.
+
+    stamp: the APOP and CRAM-MD5 challenge with its angle brackets, which must never
+    repeat (RFC 1939 section 7). After Verify call accepted() or verdict(), after
+    StartTls tls_started() or tls_failed(); until then nothing held is looked at.
+    """
+
+    def __init__(self, stamp: bytes, policy: Policy) -> None:
+        self.policy = policy
+        self.language = tongue.DEFAULT
+        self.is_utf8 = False
+        self.is_open = True
+        self._stamp = stamp
+        self._lines = Lines()
+        self.user = b""
+        self._exchange: sasl.Exchange | None = None
+        self._mechanism = "None"
+        self._asked: Verify | None = None
+        self._is_paused = False
+        self._failures = 0
+
+    def greet(self) -> "Actions":
+        """Open the dialogue; the stamp shows only where APOP would be accepted."""
+        banner = b" " + self._stamp if _can_apop(self) else b""
+        return [Send(b"+OK" + banner + b"\r\n")]
+
+    def feed(self, data: bytes) -> "Actions":
+        """Take octets from the client and give what is to be done."""
+        self._lines.feed(data)
+        return self._run()
+
+    def accepted(self) -> "Actions":
+        """Note that the credential asked about was good."""
+        asked = self._take_asked()
+        return [Log("Accept::AUTH", asked.mechanism, asked.user)]
+
+    def verdict(self, code: int) -> "Actions":
+        """Turn the verifier's exit code, negative for a signal, into a reply."""
+        asked = self._take_asked()
+        label, text = VERDICTS.get(code, CRASHED)
+        actions: Actions = [Log("Reject::AUTH", asked.mechanism, asked.user, code)]
+        return actions + self._refuse(label, text) + self._run()
+
+    def tls_started(self) -> "Actions":
+        """Start afresh inside TLS: nothing said before it counts (RFC 2595)."""
+        self.forget()
+        self.policy.is_tls = True
+        self.user, self.language, self.is_utf8 = b"", tongue.DEFAULT, False
+        self._is_paused = False
+        return []
+
+    def tls_failed(self) -> "Actions":
+        """End: the client waits for a handshake, so no reply could reach it."""
+        return self._close(EXIT_TEMPORARY, "tls-failed")
+
+    def lost(self, why: str) -> "Actions":
+        """End because the client is gone or silent; why is one word for the log."""
+        return self._close(EXIT_TEMPORARY, why)
+
+    def forget(self) -> bytes:
+        """Give the octets received behind the last line, and drop them here."""
+        return self._lines.forget()
+
+    def _run(self) -> "Actions":
+        actions: Actions = []
+        while self.is_open and not self._is_paused:
+            limit = SASL_OCTETS if self._exchange else self.policy.line_octets
+            line = self._lines.next(limit)
+            if line is None:
+                break
+            actions += self._step(line)
+        return actions
+
+    def _step(self, line: bytes) -> "Actions":
+        if self._exchange is not None:
+            return self._respond(line)
+        if line == BAD_LINE:
+            return self.err(b"syntax error")
+        keyword, rest = verbs.split(line)
+        verb = VERBS.get(keyword)
+        if verb is None:
+            return self.err(b"authorization first")
+        given = verbs.arguments(verb, rest)
+        if given is None:
+            return self.err(b"syntax error")
+        if verb.offered is not None and not verb.offered(self):
+            return self._unavailable(keyword)
+        actions: Actions = verb.handler(self, *given)
+        return actions
+
+    def _unavailable(self, keyword: bytes) -> "Actions":
+        policy = self.policy
+        is_on = {
+            b"STLS": False,
+            b"APOP": policy.apop,
+            b"AUTH": bool(policy.mechanisms),
+        }.get(keyword, policy.passwords)
+        return self.lacks_tls() if is_on else self.err(keyword + b" not available")
+
+    def lacks_tls(self) -> "Actions":
+        """Refuse a login that has to wait for TLS, as often as a wrong password."""
+        log = Log("Reject::STLS", "Any", b"unknown")
+        return [log, *self._refuse(replies.AUTH, b"TLS required but not negotiated")]
+
+    def _refuse(self, label: bytes, text: bytes) -> "Actions":
+        wait = self.policy.delay_seconds * 2**self._failures
+        self._failures += 1
+        actions: Actions = [Wait(min(wait, LONGEST_WAIT_SECONDS))] if wait else []
+        actions += self.err(text, label)
+        if self._failures >= self.policy.attempts:
+            actions += self._close(EXIT_REFUSED, "refused")
+        return actions
+
+    def ask(self, user: bytes, secret: bytes, mechanism: str) -> "Actions":
+        """Ask for a verdict on a complete credential."""
+        self.user = b""
+        try:
+            packed = record.pack(user, secret, self._stamp)
+        except ValueError:
+            # No checker takes a longer record; to the client it is a wrong secret.
+            self._asked = Verify(b"", mechanism, user)
+            return self.verdict(EXIT_REFUSED)
+        self._asked = Verify(packed, mechanism, user)
+        self._is_paused = True
+        return [self._asked]
+
+    def start_tls(self) -> "Actions":
+        """Answer STLS; whatever came with it in the clear is dropped unread."""
+        self.forget()
+        self._is_paused = True
+        return [Send(b"+OK starting TLS negotiation\r\n"), StartTls()]
+
+    def begin(self, name: bytes, initial: bytes | None) -> "Actions":
+        """Begin a SASL exchange, with the initial response still in base64."""
+        mechanism = sasl.MECHANISMS.get(name.upper())
+        if mechanism is None or name.upper() not in self.policy.mechanisms:
+            return self.err(b"unknown mechanism")
+        if self.policy.lacks_tls(is_plaintext=mechanism.is_plaintext):
+            return self.lacks_tls()
+        if initial is not None and not mechanism.is_client_first:
+            return self.err(b"syntax error")
+        self._exchange = mechanism.exchange(self._stamp)
+        self._mechanism = mechanism.word
+        challenge = next(self._exchange)
+        if initial is None:
+            return [Send(sasl.challenge_line(challenge))]
+        return self._answer(sasl.decode_initial, initial)
+
+    def _respond(self, line: bytes) -> "Actions":
+        if line == b"*":
+            self._exchange = None
+            return self.err(b"authentication cancelled")
+        return self._answer(sasl.decode, line)
+
+    def _answer(self, decode: "Callable[[bytes], bytes]", line: bytes) -> "Actions":
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101  # for the type checker
+        try:
+            return [Send(sasl.challenge_line(exchange.send(decode(line))))]
+        except sasl.Malformed:
+            self._exchange = None
+            return self.err(b"syntax error")
+        except StopIteration as done:
+            self._exchange = None
+            user, secret, _ = done.value
+            return self.ask(user, secret, self._mechanism)
+
+    def _take_asked(self) -> Verify:
+        asked, self._asked = self._asked, None
+        self._is_paused = False
+        return asked or Verify(b"", "None", b"")
+
+    def _close(self, code: int, why: str) -> "Actions":
+        self.is_open = False
+        return [Close(code, why)]
+
+    def quit(self) -> "Actions":
+        """End in order."""
+        return [Send(replies.OK), *self._close(EXIT_DONE, "quit")]
+
+    def err(self, text: bytes, label: bytes = b"") -> "Actions":
+        """Send one negative reply in the client's language."""
+        return [Send(replies.err(tongue.translate(self.language, text), label))]
+
+
+def _can_use_password(session: Login) -> bool:
+    policy = session.policy
+    return policy.passwords and not policy.lacks_tls(is_plaintext=True)
+
+
+def _can_apop(session: Login) -> bool:
+    return session.policy.apop and not session.policy.lacks_tls(is_plaintext=False)
+
+
+def _can_start_tls(session: Login) -> bool:
+    return session.policy.has_stls and not session.policy.is_tls
+
+
+def _usable_mechanisms(session: Login) -> list[bytes]:
+    policy = session.policy
+    return [
+        name
+        for name in policy.mechanisms
+        if not policy.lacks_tls(is_plaintext=sasl.MECHANISMS[name].is_plaintext)
+    ]
+
+
+def _can_auth(session: Login) -> bool:
+    return bool(_usable_mechanisms(session))
+
+
+def lasting_capabilities(policy: Policy) -> list[bytes]:
+    """Give what CAPA must still list after login, as it held before (RFC 2449)."""
+    session = Login(b"", policy)
+    lasting = (b"USER", b"SASL")
+    return [line for line in _announced(session) if line.split()[0] in lasting]
+
+
+def _announced(session: Login) -> list[bytes]:
+    lines = list(STANDING_CAPABILITIES)
+    for verb in VERBS.values():
+        is_offered = verb.offered is None or verb.offered(session)
+        if is_offered and verb.capability == b"SASL":
+            lines.append(b" ".join((b"SASL", *_usable_mechanisms(session))))
+        elif is_offered and verb.capability:
+            lines.append(verb.capability)
+    return lines
+
+
+def _capabilities(session: Login) -> "Actions":
+    status = b"+OK capability list follows\r\n"
+    return [Send(replies.multi(status, _announced(session)))]
+
+
+def _user(session: Login, name: bytes) -> "Actions":
+    if name.startswith(b" "):
+        return session.err(b"syntax error")
+    session.user = name
+    return [Send(replies.OK)]
+
+
+def _password(session: Login, secret: bytes) -> "Actions":
+    if not session.user:
+        return session.err(b"USER first")
+    return session.ask(session.user, secret, "User")
+
+
+def _apop(session: Login, name: bytes, digest: bytes) -> "Actions":
+    if not name or not verbs.is_md5_hex(digest):
+        return session.err(b"syntax error")
+    return session.ask(name, digest, "Apop")
+
+
+def _auth(
+    session: Login, name: bytes | None = None, initial: bytes | None = None
+) -> "Actions":
+    if name is not None:
+        return session.begin(name, initial)
+    return [Send(replies.multi(replies.OK, _usable_mechanisms(session)))]
+
+
+def _stls(session: Login) -> "Actions":
+    return session.start_tls()
+
+
+def _noop(_session: Login) -> "Actions":
+    return [Send(replies.OK)]
+
+
+def _quit(session: Login) -> "Actions":
+    return session.quit()
+
+
+def _utf8(session: Login) -> "Actions":
+    session.is_utf8 = True
+    return [Send(replies.OK)]
+
+
+def _lang(session: Login, wanted: bytes | None = None) -> "Actions":
+    reply, session.language = tongue.answer(session.language, wanted)
+    return [Send(reply)]
+
+
+# keyword: handler, fewest and most arguments, what CAPA says for it.
+VERBS = {
+    b"USER": Verb(_user, 1, 1, b"USER", offered=_can_use_password),
+    b"PASS": Verb(_password, 1, 1, offered=_can_use_password, is_secret=True),
+    b"APOP": Verb(_apop, 2, 2, b"APOP", offered=_can_apop, is_secret=True),
+    b"AUTH": Verb(_auth, 0, 2, b"SASL", offered=_can_auth, is_secret=True),
+    b"STLS": Verb(_stls, 0, 0, b"STLS", offered=_can_start_tls),
+    b"UTF8": Verb(_utf8, 0, 0, b"UTF8 USER"),
+    b"LANG": Verb(_lang, 0, 1, b"LANG"),
+    b"CAPA": Verb(_capabilities, 0, 0),
+    b"NOOP": Verb(_noop, 0, 0),
+    b"QUIT": Verb(_quit, 0, 0),
+}

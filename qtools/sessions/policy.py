@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: ISC
+"""What a connection may do before login, and what a verdict tells the client.
+
+See: RFC 2449 section 8, RFC 3206 (response codes), RFC 8314 (passwords and TLS).
+"""
+
+from qtools.errors import EXIT_HARD, EXIT_MISUSE, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.protocol import replies
+from qtools.protocol.lines import COMMAND_OCTETS
+
+# What a verdict other than "accepted" tells the client. A crashed checker and
+# whatever nobody foresaw are the server's trouble, not a wrong password.
+VERDICTS = {
+    EXIT_REFUSED: (replies.AUTH, b"authorization failed"),
+    EXIT_MISUSE: (replies.SYS_PERM, b"the server is not set up for you"),
+    EXIT_HARD: (replies.SYS_PERM, b"the server is not set up for you"),
+    EXIT_TEMPORARY: (replies.SYS_TEMP, b"temporary failure, try again later"),
+}
+CRASHED = (replies.SYS_TEMP, b"aack, child crashed")
+
+
+class Policy:
+    """What this connection may do before login.
+
+    passwords: USER/PASS at all. apop: APOP at all. mechanisms: SASL names in the order
+    to announce. has_stls: STLS can be started. is_tls: TLS is on already.
+    tls_for: "all" (nothing without TLS), "passwords" (no clear secret without TLS) or
+    "" (no rule). attempts: refused logins until the connection is closed.
+    delay_seconds: wait before the first refusal, doubled for each further one.
+    line_octets: longest command, line end included.
+    """
+
+    __slots__ = (
+        "apop",
+        "attempts",
+        "delay_seconds",
+        "has_stls",
+        "is_tls",
+        "line_octets",
+        "mechanisms",
+        "passwords",
+        "tls_for",
+    )
+
+    def __init__(  # noqa: PLR0913  # a policy is what its fields say, all by name
+        self,
+        *,
+        passwords: bool = True,
+        apop: bool = False,
+        mechanisms: tuple[bytes, ...] = (b"PLAIN", b"LOGIN"),
+        has_stls: bool = False,
+        is_tls: bool = False,
+        tls_for: str = "",
+        attempts: int = 3,
+        delay_seconds: float = 1.0,
+        line_octets: int = COMMAND_OCTETS,
+    ) -> None:
+        self.passwords = passwords
+        self.apop = apop
+        self.mechanisms = mechanisms
+        self.has_stls = has_stls
+        self.is_tls = is_tls
+        self.tls_for = tls_for
+        self.attempts = attempts
+        self.delay_seconds = delay_seconds
+        self.line_octets = line_octets
+
+    def lacks_tls(self, *, is_plaintext: bool) -> bool:
+        """Tell whether a way to log in has to wait for TLS."""
+        guarded = self.tls_for == "all" or (is_plaintext and bool(self.tls_for))
+        return guarded and not self.is_tls

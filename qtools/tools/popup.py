@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: ISC
+"""popup: read a POP user name and password, then run the next program.
+
+Takes over from qmail-popup. See: popup(8), qtools-chain(8).
+"""
+
+import posix
+import sys
+from binascii import hexlify
+from time import monotonic, time
+
+from qtools.chain import split
+from qtools.chain.dialogue import SERVED_REASON, Dialogue
+from qtools.chain.handover import FORCE_EXEC
+from qtools.chain.office import Office
+from qtools.errors import Hard
+from qtools.protocol import sasl
+from qtools.sessions.login import Login
+from qtools.sessions.policy import Policy
+from qtools.system import confine, fdio, logline, options, ucspi
+from qtools.system.options import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qtools.system.options import Values
+    from qtools.system.ucspi import TlsControl
+
+USAGE = "popup [options] hostname subprogram [argument ...]"
+
+OPTIONS = (
+    Option("a", "attempts", "N", "refused logins until we hang up (3)"),
+    Option("d", "delay", "SECONDS", "wait before the first refusal (1), then doubled"),
+    Option("t", "timeout", "SECONDS", "longest wait for a command (1200)"),
+    Option(
+        "w", "write-timeout", "SECONDS", "longest wait for the client to read (1200)"
+    ),
+    Option("L", "line-octets", "N", "longest command with its line end (255)"),
+    Option("m", "mechanisms", "LIST", "SASL mechanisms, comma-separated (plain,login)"),
+    Option("p", "plaintext", "RULE", "passwords without TLS: allow (default), refuse"),
+    Option("l", "log-fd", "N", "descriptor of the session log (5)"),
+    Option("u", "user", "NAME", "whom the dialogue runs as when we are root (nobody)"),
+    Option("C", "chroot", "DIR", "root directory of the dialogue (a fresh empty one)"),
+    Option("n", "no-split", "", "as root, keep the dialogue in this process"),
+    Option("x", "exec", "", "always exec the next programs, never call our own"),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run popup."""
+    values, rest = options.parse(argv, OPTIONS, USAGE)
+    if len(rest) < 2:
+        raise Hard(f"usage: {USAGE}")
+    if "exec" in values:
+        posix.environ[FORCE_EXEC] = b"1"
+    started = monotonic()
+    control = ucspi.tls_control(posix.environ)
+    policy = make_policy(values, posix.environ, has_control=control is not None)
+    log = _open_log(argv[0], values, control, is_tls=policy.is_tls)
+    office = Office(rest[1:], policy, log, control)
+    code, reason = _converse(values, rest[0], policy, office, control)
+    if reason == SERVED_REASON:
+        code = office.code
+    note = f"why={reason} code={code} seconds={monotonic() - started:.0f}"
+    office.log("Info::END", office.mechanism, office.user, note)
+    return code
+
+
+def make_policy(
+    values: "Values", environ: dict[bytes, bytes], *, has_control: bool
+) -> Policy:
+    """Derive what the connection may do from the options and the environment.
+
+    The environment counts where no option is given, so that a rule of the UCSPI
+    server can decide for each network.
+    Raises: Hard for a word that means nothing.
+    """
+    pop3auth = environ.get(b"POP3AUTH", b"").lower()
+    has_apop = pop3auth.startswith((b"apop", b"+apop"))
+    is_apop_only = pop3auth.startswith(b"apop")
+    stls = environ.get(b"UCSPITLS", b"-")
+    is_tls = ucspi.is_implicit_tls(environ)
+    given = values.get("mechanisms", environ.get(b"POP3SASL", b"").decode("latin-1"))
+    return Policy(
+        passwords=not is_apop_only,
+        apop=has_apop,
+        mechanisms=_mechanisms(given, is_apop_only=is_apop_only),
+        has_stls=stls != b"-" and has_control and not is_tls,
+        is_tls=is_tls,
+        tls_for="all" if stls == b"!" else _tls_for(values, environ),
+        attempts=values.number("attempts", 3, least=1),
+        delay_seconds=values.number("delay", 1),
+        line_octets=values.number("line-octets", 255, least=64),
+    )
+
+
+def _tls_for(values: "Values", environ: dict[bytes, bytes]) -> str:
+    named = environ.get(b"POP3PLAINTEXT", b"").decode("latin-1")
+    rule = values.get("plaintext", named) or "allow"
+    if rule not in ("allow", "refuse"):
+        raise Hard(f"passwords without TLS: allow or refuse, not {rule}")
+    return "passwords" if rule == "refuse" else ""
+
+
+def _mechanisms(given: str, *, is_apop_only: bool) -> tuple[bytes, ...]:
+    """Read the list of SASL mechanisms; "none" and "" are explicit and default."""
+    if not given:
+        return () if is_apop_only else (b"PLAIN", b"LOGIN")
+    names = tuple(name.encode().upper() for name in given.split(",") if name != "none")
+    for name in names:
+        if name not in sasl.MECHANISMS:
+            raise Hard(f"unknown SASL mechanism in {given}")
+    return names
+
+
+def make_stamp(hostname: str) -> bytes:
+    """Make the challenge: unique and not to be guessed (RFC 1939 section 7).
+
+    The host name is cut down to what can stand between angle brackets.
+    """
+    host = "".join(c for c in hostname if "!" <= c <= "~" and c not in "<>@")[:64]
+    unique = hexlify(posix.urandom(8)).decode()
+    return f"<{posix.getpid()}.{int(time())}.{unique}@{host or 'localhost'}>".encode()
+
+
+def _open_log(
+    program: str, values: "Values", control: "TlsControl | None", *, is_tls: bool
+) -> logline.SessionLog | None:
+    descriptor = values.number("log-fd", logline.LOG_DESCRIPTOR)
+    taken = {control.control, control.read, control.write} if control else set()
+    if not logline.is_usable(descriptor, taken):
+        return None
+    address, host = ucspi.peer(posix.environ)
+    log = logline.SessionLog(descriptor, program.rpartition("/")[2], address, host)
+    log.protocol = "POP3S" if is_tls else "POP3"
+    return log
+
+
+def _converse(
+    values: "Values",
+    hostname: str,
+    policy: Policy,
+    office: Office,
+    control: "TlsControl | None",
+) -> tuple[int, str]:
+    """Hold the dialogue, confined when we are root."""
+    idle = values.number("timeout", fdio.IDLE_SECONDS, least=1)
+    write = values.number("write-timeout", fdio.IDLE_SECONDS, least=1)
+
+    def converse(clerk: "split.Window | Office") -> tuple[int, str]:
+        wire = fdio.Wire(0, 1, idle, write)
+        wire.set_nodelay()
+        return Dialogue(Login(make_stamp(hostname), policy), wire, clerk).run()
+
+    if posix.geteuid() or "no-split" in values:
+        return converse(office)
+    user = values.get("user", confine.USER)
+    root = values.get("chroot", "").encode(sys.getfilesystemencoding())
+    unneeded = [control.control] if control else []
+    unneeded += office.log_descriptors()
+    return split.run(
+        office, control, lambda: confine.confine(user, root), converse, unneeded
+    )
