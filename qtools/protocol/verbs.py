@@ -19,8 +19,8 @@ class Verb:
 
     handler: called with the session and the arguments. least, most: how many
     arguments; the last one keeps its spaces. capability: what CAPA lists for it, empty
-    for nothing. offered: a predicate over the session; a verb that is not offered
-    now is neither announced nor carried out, so that the two can't disagree.
+    for nothing. offered: a predicate over the session's policy; a verb that is not
+    offered now is neither announced nor carried out, so that the two can't disagree.
     is_secret: the arguments must never reach a log.
     """
 

@@ -58,7 +58,7 @@ class Login:
 
     def greet(self) -> "Actions":
         """Open the dialogue; the stamp shows only where APOP would be accepted."""
-        banner = b" " + self._stamp if _can_apop(self) else b""
+        banner = b" " + self._stamp if self.policy.can_apop() else b""
         return [Send(b"+OK" + banner + b"\r\n")]
 
     def feed(self, data: bytes) -> "Actions":
@@ -120,7 +120,7 @@ class Login:
         given = verbs.arguments(verb, rest)
         if given is None:
             return self.err(b"syntax error")
-        if verb.offered is not None and not verb.offered(self):
+        if verb.offered is not None and not verb.offered(self.policy):
             return self._unavailable(keyword)
         actions: Actions = verb.handler(self, *given)
         return actions
@@ -220,45 +220,18 @@ class Login:
         return [Send(replies.err(tongue.translate(self.language, text), label))]
 
 
-def _can_use_password(session: Login) -> bool:
-    policy = session.policy
-    return policy.passwords and not policy.lacks_tls(is_plaintext=True)
-
-
-def _can_apop(session: Login) -> bool:
-    return session.policy.apop and not session.policy.lacks_tls(is_plaintext=False)
-
-
-def _can_start_tls(session: Login) -> bool:
-    return session.policy.has_stls and not session.policy.is_tls
-
-
-def _usable_mechanisms(session: Login) -> list[bytes]:
-    policy = session.policy
-    return [
-        name
-        for name in policy.mechanisms
-        if not policy.lacks_tls(is_plaintext=sasl.MECHANISMS[name].is_plaintext)
-    ]
-
-
-def _can_auth(session: Login) -> bool:
-    return bool(_usable_mechanisms(session))
-
-
 def lasting_capabilities(policy: Policy) -> list[bytes]:
     """Give what CAPA must still list after login, as it held before (RFC 2449)."""
-    session = Login(b"", policy)
     lasting = (b"USER", b"SASL")
-    return [line for line in _announced(session) if line.split()[0] in lasting]
+    return [line for line in _announced(policy) if line.startswith(lasting)]
 
 
-def _announced(session: Login) -> list[bytes]:
+def _announced(policy: Policy) -> list[bytes]:
     lines = list(STANDING_CAPABILITIES)
     for verb in VERBS.values():
-        is_offered = verb.offered is None or verb.offered(session)
+        is_offered = verb.offered is None or verb.offered(policy)
         if is_offered and verb.capability == b"SASL":
-            lines.append(b" ".join((b"SASL", *_usable_mechanisms(session))))
+            lines.append(b" ".join((b"SASL", *policy.usable_mechanisms())))
         elif is_offered and verb.capability:
             lines.append(verb.capability)
     return lines
@@ -266,7 +239,7 @@ def _announced(session: Login) -> list[bytes]:
 
 def _capabilities(session: Login) -> "Actions":
     status = b"+OK capability list follows\r\n"
-    return [Send(replies.multi(status, _announced(session)))]
+    return [Send(replies.multi(status, _announced(session.policy)))]
 
 
 def _user(session: Login, name: bytes) -> "Actions":
@@ -293,7 +266,7 @@ def _auth(
 ) -> "Actions":
     if name is not None:
         return session.begin(name, initial)
-    return [Send(replies.multi(replies.OK, _usable_mechanisms(session)))]
+    return [Send(replies.multi(replies.OK, session.policy.usable_mechanisms()))]
 
 
 def _stls(session: Login) -> "Actions":
@@ -320,11 +293,11 @@ def _lang(session: Login, wanted: bytes | None = None) -> "Actions":
 
 # keyword: handler, fewest and most arguments, what CAPA says for it.
 VERBS = {
-    b"USER": Verb(_user, 1, 1, b"USER", offered=_can_use_password),
-    b"PASS": Verb(_password, 1, 1, offered=_can_use_password, is_secret=True),
-    b"APOP": Verb(_apop, 2, 2, b"APOP", offered=_can_apop, is_secret=True),
-    b"AUTH": Verb(_auth, 0, 2, b"SASL", offered=_can_auth, is_secret=True),
-    b"STLS": Verb(_stls, 0, 0, b"STLS", offered=_can_start_tls),
+    b"USER": Verb(_user, 1, 1, b"USER", offered=Policy.can_use_password),
+    b"PASS": Verb(_password, 1, 1, offered=Policy.can_use_password, is_secret=True),
+    b"APOP": Verb(_apop, 2, 2, b"APOP", offered=Policy.can_apop, is_secret=True),
+    b"AUTH": Verb(_auth, 0, 2, b"SASL", offered=Policy.can_auth, is_secret=True),
+    b"STLS": Verb(_stls, 0, 0, b"STLS", offered=Policy.can_start_tls),
     b"UTF8": Verb(_utf8, 0, 0, b"UTF8 USER"),
     b"LANG": Verb(_lang, 0, 1, b"LANG"),
     b"CAPA": Verb(_capabilities, 0, 0),

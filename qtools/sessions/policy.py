@@ -5,7 +5,7 @@ See: RFC 2449 section 8, RFC 3206 (response codes), RFC 8314 (passwords and TLS)
 """
 
 from qtools.errors import EXIT_HARD, EXIT_MISUSE, EXIT_REFUSED, EXIT_TEMPORARY
-from qtools.protocol import replies
+from qtools.protocol import replies, sasl
 from qtools.protocol.lines import COMMAND_OCTETS
 
 # What a verdict other than "accepted" tells the client. A crashed checker and
@@ -69,3 +69,27 @@ class Policy:
         """Tell whether a way to log in has to wait for TLS."""
         guarded = self.tls_for == "all" or (is_plaintext and bool(self.tls_for))
         return guarded and not self.is_tls
+
+    def can_use_password(self) -> bool:
+        """Tell whether USER and PASS are open now."""
+        return self.passwords and not self.lacks_tls(is_plaintext=True)
+
+    def can_apop(self) -> bool:
+        """Tell whether APOP is open now."""
+        return self.apop and not self.lacks_tls(is_plaintext=False)
+
+    def can_start_tls(self) -> bool:
+        """Tell whether STLS is open now; TLS inside TLS is not (RFC 2595)."""
+        return self.has_stls and not self.is_tls
+
+    def can_auth(self) -> bool:
+        """Tell whether AUTH has any mechanism now."""
+        return bool(self.usable_mechanisms())
+
+    def usable_mechanisms(self) -> list[bytes]:
+        """Give the SASL mechanisms that are open now, in the order announced."""
+        return [
+            name
+            for name in self.mechanisms
+            if not self.lacks_tls(is_plaintext=sasl.MECHANISMS[name].is_plaintext)
+        ]
