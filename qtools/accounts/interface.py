@@ -5,6 +5,8 @@ A source runs in a short-lived verifier process, never in the process that becom
 user, so that no other user's hash is ever in that one's memory.
 """
 
+from qtools.errors import Refused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -17,18 +19,28 @@ if TYPE_CHECKING:
 
             Takes the three fields of the fd-3 record; challenge is the APOP or
             CRAM-MD5 challenge with its angle brackets, or empty.
-            Raises: Refused (unknown user, wrong or expired secret, disabled),
-            Temporary, Hard.
+            Raises: Unknown; Refused (wrong or expired secret, disabled), having
+            spent what a good secret costs; Temporary, Hard.
             """
+
+        def decoy(self) -> bytes:
+            """Give a hash against which the secret of an unknown user is checked.
+
+            It makes strangers cost what users cost; empty where checks cost nothing.
+            """
+
+
+class Unknown(Refused):
+    """No such account in this source; another one may have it."""
 
 
 class Identity:
     """Who an accepted user is to the system.
 
-    name: the account's own name, for USER. uid, gid: numbers, or -1 each for "leave
-    ids as they are". groups: supplementary groups; the primary one alone by default.
-    home: directory to enter, or empty for "stay". shell: for SHELL, or empty.
-    maildir: for MAILDIR, or empty for "not set".
+    name: the account's own name, for USER; empty for "leave the environment". uid,
+    gid: numbers, or -1 each for "leave ids as they are". groups: supplementary groups;
+    the primary one alone by default. home: directory to enter, or empty for "stay".
+    shell: for SHELL, or empty. maildir: for MAILDIR, or empty for "not set".
     """
 
     __slots__ = ("gid", "groups", "home", "maildir", "name", "shell", "uid")

@@ -8,11 +8,10 @@ the file that PATH leads to must be a stub that says, word for word, what the st
 this process says, but for the program's name.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 import sys
 from errno import ENOENT, ENOTDIR
-
-import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 
 from qtools.errors import Hard, from_os_error
 from qtools.system import guard

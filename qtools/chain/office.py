@@ -6,9 +6,8 @@ It never reads what a client sent but for the one record a verification is about
 
 import posix
 import sys
-from select import POLLIN, poll
-
 from fcntl import F_DUPFD, fcntl
+from select import POLLIN, poll
 
 from qtools.chain import handover
 from qtools.chain.request import EVENTS

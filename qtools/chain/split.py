@@ -6,9 +6,8 @@ ask; the parent does what is asked, if it is one of four things, and reads nothi
 client sent but the one record. As popa3d does it.
 """
 
-import posix
-
 import _socket
+import posix
 
 from qtools.chain import request
 from qtools.chain.office import SERVED

@@ -26,7 +26,7 @@ class Verb:
 
     __slots__ = ("capability", "handler", "is_secret", "least", "most", "offered")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a row has as many columns
         self,
         handler: "Handler",
         least: int,

@@ -11,7 +11,7 @@ from pwd import getpwnam
 from qtools.errors import Hard, from_os_error
 
 USER = "nobody"
-EMPTY_PARENT = b"/tmp"  # noqa: S108  # a fresh name below it, gone before it is used
+EMPTY_PARENT = b"/tmp"  # a fresh name below it, gone before it is used
 
 
 def confine(user: str, root: bytes = b"") -> None:

@@ -6,11 +6,10 @@ the line end, so that whoever gets the descriptor next finds every later command
 unread, and plaintext sent behind STLS can't be mistaken for what TLS brought.
 """
 
+import _socket
 import posix
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
-
-import _socket
 
 IDLE_SECONDS = 1200  # what qmail's tools allow; RFC 1939 asks for 10 minutes at least
 PEEK_OCTETS = 512  # more than one command; what follows it stays in the kernel

@@ -8,11 +8,10 @@ and s6-ucspitlsd, which closes the control socket.
 See: the UCSPI-TLS description, ucspi-tls(2).
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 from select import POLLIN, poll
 from time import monotonic
-
-import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 
 HANDSHAKE_SECONDS = 30  # sslserver gives up after 26
 DUMP_OCTETS = 65536  # certificates in PEM come in the dump; a few KiB each
