@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: ISC
+"""What each tool imports on the hot path, against the list in import_budget.txt.
+
+Every login pays for every module. A scenario is one run of an installed tool; the
+interpreter reports its imports (-X importtime), those of forked children as well, and
+whatever a bare interpreter loads is taken off. To add a scenario, add a row here and a
+line there.
+"""
+
+import importlib.util
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import PYTHON, Tools
+from tests.support import PATIENCE_SECONDS
+
+IMPORT = re.compile(r"^import time: +\d+ \| +\d+ \| *([\w.]+)$", re.MULTILINE)
+BUDGET = Path(__file__).with_name("import_budget.txt")
+
+
+class Scenario(NamedTuple):
+    """One run: its name in the list, the words of the command, what is said to it.
+
+    The first word is a tool's path; the client's octets stand on a socket at 0 and 1,
+    and its side is then shut down. The run must print what is expected.
+    """
+
+    name: str
+    argv: Callable[[Tools], list[str]]
+    client: bytes
+    expected: bytes
+
+
+SCENARIOS = (
+    Scenario(
+        "popup-quit",
+        lambda tools: [tools.popup, "mx.example", "/bin/false"],
+        b"CAPA\r\nQUIT\r\n",
+        b"PIPELINING",
+    ),
+    Scenario(
+        "popup-refused",
+        lambda tools: [tools.popup, "-a1", "-d0", "mx.example", "/bin/false"],
+        b"USER ada\r\nPASS wrong\r\n",
+        b"-ERR [AUTH]",
+    ),
+)
+
+
+def imported(*argv: str, client: bytes = b"") -> tuple[set[str], bytes]:
+    """Run Python with its options; give the modules it imported and what it printed."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        subprocess.Popen(
+            [PYTHON, "-IS", "-X", "importtime", *argv],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.PIPE,
+            env={"PATH": "/usr/bin:/bin", "TCPREMOTEIP": "192.0.2.1", "PROTO": "TCP"},
+            text=True,
+        ) as process,
+    ):
+        theirs.close()
+        ours.settimeout(PATIENCE_SECONDS)
+        ours.sendall(client)
+        ours.shutdown(socket.SHUT_WR)
+        said = b""
+        while data := ours.recv(65536):
+            said += data
+        assert process.stderr
+        report = process.stderr.read()
+    return set(IMPORT.findall(report)), said
+
+
+def budget() -> dict[str, list[str]]:
+    """Read the allow list: a line per scenario, its modules behind a colon."""
+    lines = BUDGET.read_text(encoding="ascii").splitlines()
+    rows = [line.split(":") for line in lines if line and not line.startswith("#")]
+    return {name: modules.split() for name, modules in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_tool_stays_within_its_budget(tools: Tools, scenario: Scenario) -> None:
+    bare, _ = imported("-c", "pass")
+    loaded, said = imported(*scenario.argv(tools), client=scenario.client)
+    assert scenario.expected in said
+    foreign = {name for name in loaded - bare if name.split(".")[0] != "qtools"}
+    allowed = budget()[scenario.name]
+    assert foreign - {name.rstrip("?") for name in allowed} == set()
+    unused = {name for name in allowed if not name.endswith("?")} - foreign
+    assert unused == set(), "allowed, but no longer imported"
+
+
+def test_the_list_has_a_line_for_each_scenario() -> None:
+    assert sorted(budget()) == sorted(scenario.name for scenario in SCENARIOS)
+
+
+@pytest.mark.parametrize("name", sorted({n for row in budget().values() for n in row}))
+def test_what_is_allowed_is_compiled(name: str) -> None:
+    """A module of Python source costs ten times one of C: none is to slip in here."""
+    spec = importlib.util.find_spec(name.rstrip("?"))
+    assert spec
+    assert spec.origin
+    assert not spec.origin.endswith(".py")
+
+
+def test_a_careless_import_is_found() -> None:
+    bare, _ = imported("-c", "pass")
+    loaded, _ = imported("-c", "import re")
+    assert {"re", "enum"} <= loaded - bare
