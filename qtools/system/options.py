@@ -31,7 +31,20 @@ class Option:
 
 
 class Values(dict[str, str]):
-    """What was given, by long name; a flag's value is empty."""
+    """What was given, by long name; a flag's value is empty, the last one counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: list[tuple[str, str]] = []
+
+    def __setitem__(self, name: str, value: str) -> None:
+        """Keep a value, and that it was given."""
+        super().__setitem__(name, value)
+        self._given.append((name, value))
+
+    def every(self, name: str) -> list[str]:
+        """Give all values of an option that may be repeated, in order."""
+        return [value for given, value in self._given if given == name]
 
     def number(self, name: str, default: int, least: int = 0) -> int:
         """Give an option's whole number, or the default when it was not given.

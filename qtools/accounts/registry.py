@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: ISC
+"""Sources of accounts by the words an administrator writes: KIND or KIND:WHERE.
+
+Several words mean several sources, asked in that order: the first that knows the
+account decides, so a name can never be tried against a second password. A source that
+fails stops the search, because the next one may hold another account of that name.
+"""
+
+import sys
+
+from qtools.accounts.interface import Unknown
+from qtools.errors import Hard, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qtools.accounts.interface import Identity, Source
+
+VARIABLE = b"QTOOLS_ACCOUNTS"
+DEFAULT = "system"
+
+# KIND -> its module, which is imported only when it is asked for and offers
+# open_source(where). Whether it takes a WHERE is its own business.
+MODULES = {
+    "system": "qtools.accounts.system",
+    "authuser": "qtools.accounts.authuser",
+    "db": "qtools.accounts.database",
+}
+
+
+def words(given: "Sequence[str]", environ: dict[bytes, bytes]) -> list[str]:
+    """Give the words in force: the options', else the environment's, else system.
+
+    Each given value, and the variable, may hold several words separated by spaces.
+    Raises: Hard for a word whose KIND doesn't exist.
+    """
+    variable = environ.get(VARIABLE, b"").decode("utf-8", "surrogateescape")
+    found = " ".join(given).split() or variable.split() or [DEFAULT]
+    for word in found:
+        kind = word.partition(":")[0]
+        if kind not in MODULES:
+            raise Hard(f"no account source {kind}; there are {', '.join(MODULES)}")
+    return found
+
+
+def open_source(word: str) -> "Source":
+    """Open one source.
+
+    Raises: Hard when its WHERE is wrong, Temporary.
+    """
+    kind, _, where = word.partition(":")
+    module = MODULES[kind]
+    __import__(module)
+    source: Source = sys.modules[module].open_source(
+        where.encode("utf-8", "surrogateescape")
+    )
+    return source
+
+
+def verify(
+    sources: "Sequence[Source]", user: bytes, secret: bytes, challenge: bytes
+) -> "Identity":
+    """Ask the sources in order who this is.
+
+    Raises: Refused, when nobody knows the account after spending what a known one
+    costs; Temporary, Hard.
+    """
+    for source in sources:
+        try:
+            return source.verify(user, secret, challenge)
+        except Unknown:
+            continue
+    from qtools.accounts.hashes import burn
+
+    burn(secret, sources[-1].decoy())
+    raise Refused("unknown account")

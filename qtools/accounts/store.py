@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: ISC
+"""Accounts in an SQLite file: the writing half, for popaccount.
+
+Every change is one transaction, on disk before it is reported. What is overwritten or
+deleted is wiped in the file (secure_delete). Credentials are rows by kind, so that a
+new kind needs no change of the tables; times are seconds since 1970.
+"""
+
+import os
+import sqlite3
+import time
+
+from qtools.accounts import hashes
+from qtools.accounts.database import (
+    APPLICATION_ID,
+    BUSY_SECONDS,
+    VERSION,
+    check_version,
+    failure,
+    fold,
+    uri_of,
+)
+from qtools.errors import Refused, from_os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any
+
+# user: in lower case (fold). uid, gid: both or none. home, maildir: text, or a blob
+# where they aren't UTF-8. value of a credential: the stored hash or clear secret.
+SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE account (
+    id INTEGER PRIMARY KEY,
+    user TEXT NOT NULL UNIQUE,
+    enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    uid INTEGER,
+    gid INTEGER,
+    home,
+    maildir,
+    created INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    CHECK ((uid IS NULL) = (gid IS NULL))
+);
+CREATE TABLE credential (
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    value BLOB NOT NULL,
+    changed INTEGER NOT NULL,
+    PRIMARY KEY (account, kind)
+) WITHOUT ROWID;
+"""
+
+USER_OCTETS = 248  # "USER " and CRLF fill the 255 octets of a line, see: RFC 2449
+SECRET_OCTETS = 248  # likewise after "PASS "
+SALT_OCTETS = 16
+
+
+_QUERY = """
+SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, a.created, a.changed,
+    (SELECT value FROM credential WHERE account = a.id AND kind = 'hash'),
+    EXISTS (SELECT 1 FROM credential WHERE account = a.id AND kind = 'clear')
+FROM account AS a
+"""
+
+
+class Account:
+    """One account as it may be shown: everything but its secrets."""
+
+    def __init__(self, row: "tuple[Any, ...]") -> None:
+        self.user = _text(row[0])
+        self.is_enabled = bool(row[1])
+        self.uid: int | None = row[2]
+        self.gid: int | None = row[3]
+        self.home = _text(row[4])
+        self.maildir = _text(row[5])
+        self.created: int = row[6]
+        self.changed: int = row[7]
+        self.method = hashes.method_of(row[8] or b"")
+        self.has_clear = bool(row[9])
+
+
+def create(path: bytes) -> None:
+    """Make a new, empty database with mode 0600.
+
+    Raises: Refused when there is a file already; Hard, Temporary.
+    """
+    name = os.fsdecode(path)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError as why:
+        raise Refused(f"{name} exists already") from why
+    except OSError as why:
+        raise from_os_error(why, f"make {name}") from why
+    try:
+        connection = _connect(path)
+        connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
+        connection.close()
+    except sqlite3.Error as why:
+        os.unlink(path)
+        raise failure(why, name) from why
+
+
+class Store:
+    """An account database, opened for writing."""
+
+    def __init__(self, path: bytes) -> None:
+        """Open it.
+
+        Raises: Hard when it isn't there or isn't ours, Temporary.
+        """
+        self._name = os.fsdecode(path)
+        try:
+            os.stat(path)
+            self._connection = _connect(path)
+            check_version(self._connection, self._name)
+        except OSError as why:
+            raise from_os_error(why, f"open {self._name}") from why
+        except sqlite3.Error as why:
+            raise failure(why, self._name) from why
+
+    def __enter__(self) -> "Store":
+        """Begin a transaction."""
+        self._execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        why: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        """Commit, or roll back when something went wrong."""
+        self._execute("ROLLBACK" if kind else "COMMIT")
+
+    def add(
+        self,
+        user: bytes,
+        ids: tuple[int, int] | None,
+        home: bytes,
+        maildir: bytes,
+    ) -> None:
+        """Add an account, without any credential so far.
+
+        Raises: Refused when there is one of that name, Hard when the name can't be.
+        """
+        now = int(time.time())
+        uid, gid = ids or (None, None)
+        places = (_value(home), _value(maildir))
+        try:
+            self._execute(
+                "INSERT INTO account (user, uid, gid, home, maildir, created, changed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (_name(user), uid, gid, *places, now, now),
+            )
+        except sqlite3.IntegrityError as why:
+            raise Refused(f"there is an account {os.fsdecode(user)} already") from why
+
+    def set_secret(
+        self, user: bytes, secret: bytes, method: str, *, clear: bool
+    ) -> None:
+        """Replace all credentials of an account.
+
+        Takes whether the clear secret is kept too, as APOP and CRAM-MD5 need.
+        Raises: Refused for an unknown account, Hard for an impossible secret.
+        """
+        check_secret(secret)
+        stored = hashes.make(secret, method)
+        account = self._touch(user)
+        self._execute("DELETE FROM credential WHERE account = ?", (account,))
+        for kind, value in (("hash", stored), ("clear", secret if clear else b"")):
+            if value:
+                self._execute(
+                    "INSERT INTO credential VALUES (?, ?, ?, ?)",
+                    (account, kind, value, int(time.time())),
+                )
+        self._refresh_decoy(stored, method)
+
+    def set_enabled(self, user: bytes, *, is_enabled: bool) -> None:
+        """Let an account log in, or not.
+
+        Raises: Refused for an unknown account.
+        """
+        change = "UPDATE account SET enabled = ? WHERE id = ?"
+        self._execute(change, (int(is_enabled), self._touch(user)))
+
+    def remove(self, user: bytes) -> None:
+        """Remove an account; its mail stays where it is.
+
+        Raises: Refused for an unknown account.
+        """
+        self._execute("DELETE FROM account WHERE id = ?", (self._touch(user),))
+
+    def show(self, user: bytes) -> Account:
+        """Give one account.
+
+        Raises: Refused for an unknown account.
+        """
+        row = self._execute(_QUERY + "WHERE a.user = ?", (_name(user),)).fetchone()
+        if row is None:
+            raise _no_account(user)
+        return Account(row)
+
+    def list(self) -> "Iterator[Account]":
+        """Give all accounts, ordered by name."""
+        return map(Account, self._execute(_QUERY + "ORDER BY a.user"))
+
+    def _touch(self, user: bytes) -> int:
+        """Note that an account changes now, and give its row's number.
+
+        Raises: Refused for an unknown account.
+        """
+        query = "UPDATE account SET changed = ? WHERE user = ? RETURNING id"
+        rows = self._execute(query, (int(time.time()), _name(user))).fetchall()
+        if not rows:
+            raise _no_account(user)
+        account: int = rows[0][0]
+        return account
+
+    def _refresh_decoy(self, stored: bytes, method: str) -> None:
+        """Have strangers cost what the method last chosen costs."""
+        row = self._execute("SELECT value FROM meta WHERE name = 'decoy'").fetchone()
+        if row is None or hashes.method_of(row[0]) != hashes.method_of(stored):
+            decoy = hashes.make(os.urandom(SALT_OCTETS), method)
+            self._execute("REPLACE INTO meta VALUES ('decoy', ?)", (decoy,))
+
+    def _execute(self, query: str, values: "tuple[Any, ...]" = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(query, values)
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as why:
+            raise failure(why, self._name) from why
+
+
+def check_secret(secret: bytes) -> None:
+    """Refuse a secret that no client could send.
+
+    Raises: Refused.
+    """
+    if not secret:
+        raise Refused("an empty password is no password")
+    if len(secret) > SECRET_OCTETS:
+        raise Refused(f"a password has at most {SECRET_OCTETS} octets")
+    if any(octet in secret for octet in (b"\0", b"\r", b"\n")):
+        raise Refused("a password can't hold NUL, CR or LF")
+
+
+def _name(user: bytes) -> str:
+    """Give the name under which an account is kept.
+
+    Raises: Refused when no client could send it or it would spoil a log line.
+    """
+    try:
+        name = fold(user)
+    except UnicodeDecodeError as why:
+        raise Refused("an account's name is UTF-8") from why
+    if not name or len(user) > USER_OCTETS or not name.isprintable() or " " in name:
+        raise Refused(
+            f"an account's name is 1 to {USER_OCTETS} octets, printable, without blanks"
+        )
+    return name
+
+
+def _no_account(user: bytes) -> Refused:
+    return Refused(f"there is no account {os.fsdecode(user)}")
+
+
+def _value(path: bytes) -> str | bytes | None:
+    """Give what is stored for a path."""
+    try:
+        return path.decode() or None
+    except UnicodeDecodeError:
+        return path
+
+
+def _text(value: str | bytes | None) -> str:
+    return os.fsdecode(value or "")
+
+
+def _connect(path: bytes) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri_of(os.path.abspath(path)) + "?mode=rw",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+    )
+    for pragma in ("foreign_keys = ON", "secure_delete = ON", "synchronous = EXTRA"):
+        connection.execute("PRAGMA " + pragma)
+    return connection

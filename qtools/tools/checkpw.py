@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: ISC
+"""checkpw: verify the record on descriptor 3, become the user, run the next program.
+
+Takes the place of checkpassword and qmail-authuser. The record is looked at by a
+verifier process only; meanwhile this one, which becomes the user, finds and loads the
+next program, because our own files may be out of reach once privileges are gone.
+Leaves with 1 when the credential is refused, 2 on misuse, 111 on every other failure.
+See: cr.yp.to/checkpwd/interface.html.
+"""
+
+import posix
+
+from qtools.accounts import registry
+from qtools.accounts.verifier import Verifier
+from qtools.chain import handover
+from qtools.errors import (
+    EXIT_MISUSE,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+    Failure,
+    Hard,
+    Misuse,
+    Refused,
+    Temporary,
+)
+from qtools.protocol.record import RECORD_OCTETS, unpack
+from qtools.system import privileges, verdict
+from qtools.system.options import Option, Values, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qtools.accounts.interface import Identity
+
+USAGE = "checkpw [options] program [arguments...]"
+ROWS = (
+    Option(
+        "a",
+        "accounts",
+        "KIND[:WHERE]",
+        "where accounts are: system, authuser:FILE,"
+        " db:FILE; several in order, separated by spaces",
+    ),
+    Option("e", "exec", "", "exec the next program even when it is one of ours"),
+    Option("s", "socket", "PATH", "Dovecot's auth socket, for '=' in an authuser file"),
+    Option("v", "verbose", "", "say on descriptor 2 why a credential was refused"),
+    Option("", "allow-empty", "", "accept empty passwords"),
+    Option(
+        "",
+        "allow-root",
+        "",
+        "let uid 0 in, and run on as root when an account has no uid",
+    ),
+)
+
+DESCRIPTOR = 3
+PLAIN_MECHANISMS = (b"PASS", b"PLAIN", b"LOGIN")
+
+
+def main(argv: list[str]) -> int:
+    """Verify, become the user and run the next program; give its exit code."""
+    values, rest = parse(argv, ROWS, USAGE, Misuse)
+    if not rest:
+        raise Misuse(f"no program to run; usage: {USAGE}")
+    try:
+        return _run(argv, values, rest)
+    except Hard as why:
+        # a checker has no code for "configured wrongly": see the interface
+        raise Temporary(str(why)) from why
+
+
+def _run(argv: list[str], values: Values, rest: list[str]) -> int:
+    words = registry.words(values.every("accounts"), posix.environ)
+    record = _read_record()
+    if len(record) > RECORD_OCTETS:
+        return EXIT_REFUSED
+    verifier = Verifier(
+        lambda: _check(record, words, values), argv, is_verbose="verbose" in values
+    )
+    record[:] = bytes(len(record))  # the verifier has its copy
+    link = trouble = None
+    try:
+        link = handover.prepare(rest, force_exec="exec" in values)
+    except Failure as why:
+        trouble = why  # a wrong password is told first
+    code, who = verifier.wait()
+    if who is None:
+        return code if code in (EXIT_REFUSED, EXIT_MISUSE) else EXIT_TEMPORARY
+    if link is None:
+        raise Temporary(str(trouble))
+    if not _may_be(who, allow_root="allow-root" in values):
+        return EXIT_REFUSED
+    privileges.become(who.uid, who.gid, who.groups, who.home)
+    _set_environment(who)
+    verdict.tell(verdict.ACCEPTED)
+    return link.run()
+
+
+def _read_record() -> bytearray:
+    """Read descriptor 3 to its end, or one octet more than is allowed, and close it.
+
+    Raises: Temporary.
+    """
+    record = bytearray(RECORD_OCTETS + 1)
+    filled = 0
+    try:
+        with memoryview(record) as view:
+            while filled < len(record):
+                octets = posix.readv(DESCRIPTOR, [view[filled:]])
+                if not octets:
+                    break
+                filled += octets
+        posix.close(DESCRIPTOR)
+    except OSError as why:
+        raise Temporary(f"unable to read descriptor 3: {why.strerror}") from why
+    del record[filled:]
+    return record
+
+
+def _check(record: bytearray, words: "Sequence[str]", values: Values) -> "Identity":
+    """Say who the record's user is; runs in the verifier.
+
+    The fields are cut into bytes, which can't be overwritten; they end with the
+    process.
+    Raises: Misuse, Refused, Temporary, Hard.
+    """
+    if "socket" in values:
+        posix.environ[b"QTOOLS_AUTHSOCKET"] = values["socket"].encode()
+    try:
+        user, secret, challenge = unpack(bytes(record))
+    except ValueError as why:
+        raise Misuse(f"bad record on descriptor 3: {why}") from why
+    if not user or not (secret or "allow-empty" in values):
+        raise Refused("empty user or password")
+    if record.split(b"\0")[3:4] and bytes(record.split(b"\0")[3]) in PLAIN_MECHANISMS:
+        challenge = b""
+    sources = [registry.open_source(word) for word in words]
+    return registry.verify(sources, user, secret, challenge)
+
+
+def _may_be(who: "Identity", *, allow_root: bool) -> bool:
+    """Say whether the next program may run as this user.
+
+    Raises: Temporary when the account says nothing and we are root.
+    """
+    if allow_root or who.uid > 0:
+        return True
+    if who.uid < 0 and posix.geteuid() == 0:
+        raise Temporary("the account has no uid and this is root; see --allow-root")
+    return who.uid < 0
+
+
+def _set_environment(who: "Identity") -> None:
+    """Set USER, HOME and SHELL as for a login, and MAILDIR when there is one.
+
+    An account without a name of its own leaves the environment as it is.
+    """
+    environ = posix.environ
+    if who.name:
+        known = ((b"USER", who.name), (b"HOME", who.home), (b"SHELL", who.shell))
+        for name, value in known:
+            environ.pop(name, None)
+            if value:
+                environ[name] = value
+    if who.maildir:
+        environ[b"MAILDIR"] = who.maildir
