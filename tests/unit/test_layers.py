@@ -6,6 +6,7 @@ from above stands in the wrong layer.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,9 +36,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
 PURE_LAYERS = ("protocol", "sessions")
 PURE_MODULES = {"binascii", "_md5", "_operator", "_struct"}
 
-# Only these may import what they want to see under a name computed at run time: the
-# stub's word for its tool, and (through it) the next link of the chain.
-DYNAMIC = {"qtools.system.guard"}
+# Only these may import under a name that is computed at run time: the stub's word for its
+# tool (and through it the next link of the chain), and the kind of an account source.
+# A module that they name in a string has to be below them like any other.
+DYNAMIC = {"qtools.system.guard", "qtools.accounts.registry"}
+MODULE_IN_STRING = re.compile(r"qtools(\.[a-z_]+)+")
 
 # Only for annotations, and only behind the guard that is never true.
 TYPING = {"typing", "collections.abc", "types"}
@@ -57,6 +60,13 @@ def layer_of(module: str) -> str:
     if parts[:2] == ["system", "ffi"]:
         return "system.ffi"
     return parts[0] if parts else ""
+
+
+def _in_strings(tree: ast.AST) -> Iterator[Import]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if MODULE_IN_STRING.fullmatch(node.value):
+                yield Import(node.value, node.lineno, is_typing=False)
 
 
 def _is_guard(node: ast.AST) -> bool:
@@ -122,7 +132,7 @@ def faults(module: str, source: str) -> list[str]:
     """Give a line for each import of a module's source that must not be."""
     tree = ast.parse(source)
     found = []
-    for one in imports(tree):
+    for one in [*imports(tree), *_in_strings(tree)]:
         is_ours = one.module.split(".")[0] == "qtools"
         why = wrong_arrow(module, one.module) if is_ours else foreign_fault(module, one)
         if why:
@@ -181,6 +191,7 @@ def test_layers_have_no_circle() -> None:
         ("qtools.chain.x", "import qtools.accounts.interface", "may not import"),
         ("qtools.chain.x", "import qtools.tools", "may not import"),
         ("qtools.chain.x", "__import__('qtools.tools.popup')", "dynamic"),
+        ("qtools.accounts.registry", "T = 'qtools.tools.popup'", "may not import"),
         ("qtools.chain.x", "from importlib import import_module", "dynamic"),
         ("qtools.tools.x", "from qtools.tools import popup", "each other"),
         ("qtools.tools.x", "from . import popup", "relative"),
