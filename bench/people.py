@@ -86,6 +86,7 @@ class Household:
     def __init__(self, people: int, hash_kind: str) -> None:
         """Take the number of users and the kind of their password hash."""
         self.users = [f"{PREFIX}{number}" for number in range(people)]
+        self.hash_kind = hash_kind
         self.hash = crypt(hash_kind)
         self._servants: list[str] = []
         self._folders: list[Path] = []
