@@ -66,9 +66,9 @@ man:
 	@PYTHON='$(PYTHON)' dev/packages.sh man
 	@dev/man.sh
 
-bench: $(VENV)/ready
-	@PYTHON='$(PYTHON)' dev/packages.sh all
-	@'$(VENV)/bin/python' -m bench $(BENCH)
+bench:
+	@PYTHON='$(PYTHON)' dev/packages.sh python all
+	@'$(PYTHON)' bench/run $(BENCH)
 
 install:
 	@$(IS_YOUNG_ENOUGH) || { echo '$(PYTHON) is not Python 3.11 or later' >&2; exit 1; }

@@ -31,6 +31,8 @@ HOST = "127.0.0.1"
 # As root the mail has to belong to somebody else: pop3d serves nothing as uid 0.
 OWNER = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
 SHOWN = 1  # the message that is fetched
+# Root's own place for temporary files may be closed to the owner of the mail.
+PLACE = None if os.getuid() else "/tmp"
 
 
 class Demo:
@@ -166,7 +168,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
-        tempfile.TemporaryDirectory(prefix="qtools-demo-") as folder,
+        tempfile.TemporaryDirectory(prefix="qtools-demo-", dir=PLACE) as folder,
         socket.create_server((HOST, given.port)) as listener,
     ):
         os.chmod(folder, 0o755)

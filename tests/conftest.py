@@ -135,7 +135,9 @@ PYTHON = os.environ.get("TEST_PYTHON") or "/usr/bin/python3"
 @pytest.fixture(scope="session")
 def session_room() -> Iterator[Path]:
     """Give a folder, for the whole run, that every user can enter and read."""
-    path = Path(tempfile.mkdtemp(prefix="qtools-"))
+    # Root's own place for temporary files may be closed to others.
+    place = "/tmp" if support.IS_ROOT else None
+    path = Path(tempfile.mkdtemp(prefix="qtools-", dir=place))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)

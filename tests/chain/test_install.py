@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""What make install, uninstall and dist and the wheel put where, and that it runs."""
+"""What make install, uninstall, dist and the wheel put where, and that it runs."""
 
 import gzip
 import os
@@ -228,6 +228,23 @@ def test_two_installations_do_not_share_modules(room: Path) -> None:
         path.unlink()
     assert run(str(room / "one/bin/popup"), "--version") == VERSION
     assert run(str(room / "two/bin/popup"), "--version") == "popup (qtools) 9\n"
+
+
+@pytest.mark.parametrize("module", ["system/guard", "tools/checkpw", "errors"])
+def test_a_damaged_installation_is_no_wrong_password(room: Path, module: str) -> None:
+    """Python leaves with 1 when an import fails, and 1 means Refused."""
+    make_install(room / "p", PYFLAGS="-IS")
+    folder = room / "p/lib/qtools/qtools" / Path(module).parent
+    for path in folder.rglob(f"{Path(module).name}.*py*"):
+        path.unlink()
+    done = subprocess.run(
+        [room / "p/bin/checkpw", "/bin/true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 111
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 def test_dist_gives_the_same_octets_each_time() -> None:
