@@ -5,8 +5,6 @@ Every failure is one of these four, because the program before us in the chain s
 nothing but the exit code: it has to tell "wrong password" from "try again later".
 """
 
-import errno
-
 EXIT_DONE = 0
 EXIT_REFUSED = 1
 EXIT_MISUSE = 2
@@ -47,7 +45,12 @@ class Temporary(Failure):
 # On configuration these mean that somebody has to mend something. All others,
 # unknown ones included, are temporary: a user should rather read "try later" than
 # "wrong password".
-_HARD_NUMBERS = frozenset((errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR))
+_HARD_ERRORS = (
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 def from_os_error(why: OSError, doing: str) -> Failure:
@@ -55,5 +58,5 @@ def from_os_error(why: OSError, doing: str) -> Failure:
 
     Takes what was being done, in words, e.g. "open /etc/qtools/users".
     """
-    kind = Hard if why.errno in _HARD_NUMBERS else Temporary
+    kind = Hard if isinstance(why, _HARD_ERRORS) else Temporary
     return kind(f"unable to {doing}: {why.strerror or why}")
