@@ -25,7 +25,7 @@ class Refused(Failure):
 
 
 class Misuse(Failure):
-    """The checkpassword contract was broken: no descriptor 3, bad record, no program."""
+    """The checkpassword contract was broken: descriptor 3, its record, no program."""
 
     code = EXIT_MISUSE
 
