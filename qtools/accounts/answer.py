@@ -12,7 +12,7 @@ The fields are name, uid, gid, groups, home, shell and maildir; numbers in decim
 groups separated by spaces. Octets of a number: most significant first.
 """
 
-from qtools.accounts.interface import Identity
+from qtools.accounts.interface import LARGEST_ID, Identity
 from qtools.errors import EXIT_DONE
 
 ANSWER_OCTETS = 4096  # one write of this is atomic on a pipe
@@ -20,7 +20,6 @@ MAGIC = b"qa"
 HEAD_OCTETS = 2 + len(MAGIC) + 1
 
 FIELDS = 7
-_LARGEST_ID = 2**32 - 2  # the last number means "leave as is" to the system
 
 
 def pack(code: int, who: Identity | None = None) -> bytes:
@@ -80,6 +79,6 @@ def _id(text: bytes) -> int:
     """Read a uid or gid: decimal, or -1."""
     if text == b"-1":
         return -1
-    if not text.isdigit() or len(text) > 10 or int(text) > _LARGEST_ID:
+    if not text.isdigit() or len(text) > 10 or int(text) > LARGEST_ID:
         raise ValueError("not an id")
     return int(text)

@@ -7,12 +7,11 @@ it, so a file that everybody may read or write is refused. popaccount(8) makes a
 fills it; the writing half is store.
 """
 
+import _sqlite3
 import posix
 
-import _sqlite3
-
 from qtools.accounts import hashes
-from qtools.accounts.interface import Identity, Unknown
+from qtools.accounts.interface import Identity, Unknown, home_of
 from qtools.errors import Failure, Hard, Refused, Temporary, from_os_error
 from qtools.protocol import digests
 
@@ -97,12 +96,6 @@ def fold(user: bytes) -> str:
     Raises: UnicodeDecodeError when it isn't UTF-8, as no account's name is.
     """
     return user.lower().decode()
-
-
-def home_of(maildir: bytes) -> bytes:
-    """Give the directory to enter for an account that only has a maildir."""
-    head, slash, _ = maildir.rstrip(b"/").rpartition(b"/")
-    return head or slash
 
 
 def failure(why: _sqlite3.Error, name: str) -> Failure:

@@ -52,14 +52,29 @@ def burn(secret: bytes, stored: bytes) -> None:
     matches(secret, stored)
 
 
-def is_hash(stored: bytes) -> bool:
-    """Say whether this looks like the hash of a known form."""
+def is_usable(stored: bytes) -> bool:
+    """Say whether this can match anything: it isn't locked, hidden or empty.
+
+    A traditional DES hash has thirteen letters, and every other begins with "$" or,
+    for BSDi's, "_".
+    """
+    first = stored[:1]
+    return first in (b"$", b"_") or (len(stored) == 13 and first not in (b"!", b"*"))
+
+
+def is_modern(stored: bytes) -> bool:
+    """Say whether this names its method between dollar signs."""
     return stored.startswith(b"$") and stored.count(b"$") >= 3
 
 
 def method_of(stored: bytes) -> str:
     """Give the prefix of a stored hash, which tells its method and no more."""
     return stored[: stored.find(b"$", 1) + 1].decode("ascii", "replace")
+
+
+def new_setting() -> bytes:
+    """Give a setting of this system's best method: burn() takes it for a hash."""
+    return _library().setting(b"") or b""
 
 
 def make(secret: bytes, method: str = "") -> bytes:

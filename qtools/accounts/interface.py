@@ -30,6 +30,9 @@ if TYPE_CHECKING:
             """
 
 
+LARGEST_ID = 2**32 - 2  # of uid and gid; the last number means "leave as is"
+
+
 class Unknown(Refused):
     """No such account in this source; another one may have it."""
 
@@ -45,7 +48,7 @@ class Identity:
 
     __slots__ = ("gid", "groups", "home", "maildir", "name", "shell", "uid")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # an identity is what its fields say
         self,
         name: bytes,
         uid: int = -1,
@@ -62,3 +65,9 @@ class Identity:
         self.home = home
         self.shell = shell
         self.maildir = maildir
+
+
+def home_of(maildir: bytes) -> bytes:
+    """Give the directory to enter for an account that only has a maildir."""
+    head, slash, _ = maildir.rstrip(b"/").rpartition(b"/")
+    return head or slash

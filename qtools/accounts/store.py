@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Self
 
 # user: in lower case (fold). uid, gid: both or none. home, maildir: text, or a blob
 # where they aren't UTF-8. value of a credential: the stored hash or clear secret.
@@ -123,7 +123,7 @@ class Store:
         except sqlite3.Error as why:
             raise failure(why, self._name) from why
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> "Self":
         """Begin a transaction."""
         self._execute("BEGIN IMMEDIATE")
         return self

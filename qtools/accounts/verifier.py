@@ -53,12 +53,12 @@ class Verifier:
             received += part
         posix.close(self._reader)
         status = posix.waitpid(self._pid, 0)[1]
+        if status != 0:
+            raise Temporary(f"the verifier ended with wait status {status}")
         try:
-            if status != 0:
-                raise ValueError(f"wait status {status}")
             return answer.unpack(received)
         except ValueError as why:
-            raise Temporary(f"the verifier failed: {why}") from why
+            raise Temporary(f"the verifier gave no answer: {why}") from why
 
 
 def _serve(
@@ -82,6 +82,6 @@ def _verdict(check: "Check", argv: list[str], *, is_verbose: bool) -> bytes:
         if is_verbose or not isinstance(why, Refused):
             complain(argv, str(why))
         return answer.pack(why.code)
-    except Exception as why:
+    except Exception as why:  # noqa: BLE001  # a bug must read as "try again later"
         complain(argv, f"unexpected {type(why).__name__}: {why}")
         return answer.pack(EXIT_TEMPORARY)

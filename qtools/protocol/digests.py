@@ -7,7 +7,8 @@ a strict build of the system's library does not refuse it. See: RFC 1939 section
 (APOP), RFC 2195 (CRAM-MD5), RFC 2104 (HMAC).
 """
 
-from _md5 import md5
+import sys
+from _md5 import md5  # type: ignore[import-not-found]  # typeshed leaves it out
 from _operator import _compare_digest
 
 HEX_OCTETS = 32
@@ -23,7 +24,8 @@ def apop(challenge: bytes, secret: bytes) -> bytes:
     Takes the challenge with its angle brackets.
     See: RFC 1939 section 7 (APOP).
     """
-    return md5(challenge + secret, usedforsecurity=False).hexdigest().encode()
+    digest: str = md5(challenge + secret, usedforsecurity=False).hexdigest()
+    return digest.encode()
 
 
 def cram_md5(challenge: bytes, secret: bytes) -> bytes:
@@ -36,8 +38,9 @@ def cram_md5(challenge: bytes, secret: bytes) -> bytes:
         key = md5(key, usedforsecurity=False).digest()
     key = key.ljust(BLOCK_OCTETS, b"\0")
     inner = md5(key.translate(_INNER) + challenge, usedforsecurity=False).digest()
-    outer = md5(key.translate(_OUTER) + inner, usedforsecurity=False)
-    return outer.hexdigest().encode()
+    outer = key.translate(_OUTER) + inner
+    digest: str = md5(outer, usedforsecurity=False).hexdigest()
+    return digest.encode()
 
 
 def equal(one: bytes, other: bytes) -> bool:
@@ -58,3 +61,29 @@ def answers(digest: bytes, challenge: bytes, secret: bytes) -> bool:
     is_apop = equal(given, apop(challenge, secret))
     is_cram_md5 = equal(given, cram_md5(challenge, secret))
     return is_apop or is_cram_md5
+
+
+def hexadecimal(secret: bytes, digits: int) -> bytes | None:
+    """Give the unsalted digest that has so many hexadecimal digits, None without one.
+
+    32 is MD5, 40 SHA-1, 64 SHA-256.
+    """
+    if digits not in _UNSALTED:
+        return None
+    for module in _UNSALTED[digits][1:]:
+        try:
+            __import__(module)
+        except ImportError:
+            continue
+        make = getattr(sys.modules[module], _UNSALTED[digits][0])
+        digest: str = make(secret, usedforsecurity=False).hexdigest()
+        return digest.encode()
+    return None
+
+
+# Digits -> function, and the C modules that may have it; SHA-256 moved in Python 3.12.
+_UNSALTED = {
+    32: ("md5", "_md5"),
+    40: ("sha1", "_sha1"),
+    64: ("sha256", "_sha2", "_sha256"),
+}

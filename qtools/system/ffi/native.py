@@ -10,9 +10,8 @@ words instead, because the C module needs the package again to lay out a structu
 from Python 3.14 on.
 """
 
-import posix
-
 import _ctypes
+import posix
 
 from qtools.errors import Hard
 
@@ -98,3 +97,12 @@ def _load(names: tuple[str, ...]) -> int:
 
 
 byref = _ctypes.byref
+
+
+def longs(count: int) -> "Any":
+    """Give an array of C longs, all zero: a structure's words, or plain memory."""
+    kind = type("Longs", (_ctypes.Array,), {"_type_": Long, "_length_": count})
+    return kind()
+
+
+LONG_OCTETS = _ctypes.sizeof(Long)
