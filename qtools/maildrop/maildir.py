@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: ISC
+"""A Maildir as a maildrop: which files are messages, in which order, how to reach them.
+
+Numbers follow the time of the file's last change in seconds, then its name. A message
+of this very second, or from the future, is as complete as others (delivery is one
+rename), so it is shown. Files are named relative to the Maildir's own descriptor, in
+parallel lists: an object for each message would cost more than reading the directory.
+No lock is taken, as a Maildir needs none: what another session removed is gone.
+See: maildir(5), RFC 1939 section 5.
+"""
+
+import posix
+
+from qtools.errors import Temporary, from_os_error
+from qtools.maildrop import octets, uids, update
+from qtools.maildrop.interface import Gone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    Found = tuple[float, bytes, bytes, int]
+
+FOLDERS = (b"new/", b"cur/")
+
+# Never wait for the other end, should somebody put a FIFO in a message's place.
+_OPEN = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
+_OPEN_FOLDER = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_DIRECTORY
+
+_DOT = 46  # indexing octets gives numbers
+
+_TYPE_BITS, _REGULAR = 0o170000, 0o100000
+_MTIME = 8  # its place in a stat result, in whole seconds; by name it has fractions
+
+ROUNDS = 3  # how often a message that is renamed under our hands is looked for
+MOVES_BEFORE_REPLY = 1000  # about 10 ms; the rest of a long backlog can wait
+
+
+class Maildir:
+    """One Maildir, scanned once.
+
+    path: the Maildir. moves: on update() take messages from new/ to cur/.
+    needs_cur: false reads a missing cur/ as an empty one.
+    Raises: Hard when there is no such Maildir or it may not be read; Temporary.
+    """
+
+    def __init__(
+        self, path: bytes, *, moves: bool = True, needs_cur: bool = True
+    ) -> None:
+        self._path = path
+        self._moves = moves
+        self._needs_cur = needs_cur
+        self._stamps: list[int] = []  # of the folders when they were listed again
+        self._to_move: list[bytes] = []
+        self._twins: dict[bytes, bytes] = {}
+        self._uids: Sequence[bytes] = ()
+        self._root = -1
+        try:
+            self._root = posix.open(path, _OPEN_FOLDER)
+            found = self._scan()
+        except OSError as why:
+            self.close()
+            doing = "read maildir " + path.decode("ascii", "backslashreplace")
+            raise from_os_error(why, doing) from why
+        self._paths = [folder + name for _, name, folder, _ in found]
+        self._octets = [
+            octets.promised(uids.base(name), length) for _, name, _, length in found
+        ]
+        self.count = len(found)
+
+    def close(self) -> None:
+        """Let go of the Maildir."""
+        if self._root >= 0:
+            posix.close(self._root)
+            self._root = -1
+
+    def octets(self, number: int) -> int:
+        """Give the octets RETR will send; those of an unreadable message are 0."""
+        known = self._octets[number - 1]
+        if known == octets.UNKNOWN:
+            known = self._octets[number - 1] = self._count(number)
+        return known
+
+    def all_octets(self) -> "Sequence[int]":
+        """Give octets() of every message."""
+        if octets.UNKNOWN in self._octets:
+            for number in range(1, self.count + 1):
+                self.octets(number)
+        return self._octets
+
+    def uid(self, number: int) -> bytes:
+        """Give the unique-id."""
+        return self.all_uids()[number - 1]
+
+    def all_uids(self) -> "Sequence[bytes]":
+        """Give uid() of every message."""
+        if not self._uids:
+            self._uids = uids.assign([uids.base(path[4:]) for path in self._paths])
+        return self._uids
+
+    def open(self, number: int) -> int:
+        """Open a message, under whatever flags it has by now."""
+        for _ in range(ROUNDS):
+            try:
+                return posix.open(self._paths[number - 1], _OPEN, dir_fd=self._root)
+            except OSError as why:
+                if why.errno not in update.VANISHED:
+                    raise Temporary(f"unable to open a message: {why}") from why
+            if not self._find_again([number]):
+                break
+        raise Gone
+
+    def update(self, deleted: "Collection[int]") -> int:
+        """Remove the deleted messages, then move from new/ to cur/."""
+        for path, twin in self._twins.items():
+            if update.is_same_file(self._root, path, twin):
+                update.remove(self._root, (twin,))
+        failed = self._remove(deleted)
+        if self._moves:
+            gone = set(deleted)
+            self._to_move = [
+                path
+                for number, path in enumerate(self._paths, 1)
+                if path.startswith(b"new/") and number not in gone
+            ]
+        self._move(MOVES_BEFORE_REPLY)
+        return failed
+
+    def tidy(self) -> None:
+        """Move what is left of a long backlog and clean tmp/."""
+        self._move(len(self._to_move))
+        update.clean_tmp(self._path + b"/tmp")
+
+    def _move(self, most: int) -> None:
+        batch, self._to_move = self._to_move[:most], self._to_move[most:]
+        for path in batch:
+            update.move_to_cur(self._root, path)
+
+    def _remove(self, deleted: "Collection[int]") -> int:
+        """Give how many of the deleted messages are still there."""
+        failed = 0
+        waiting = sorted(deleted)
+        for _ in range(ROUNDS):
+            numbers = {self._paths[number - 1]: number for number in waiting}
+            missing, refused = update.remove(self._root, numbers)
+            failed += refused
+            waiting = [numbers[path] for path in missing]
+            if waiting:
+                waiting = self._find_again(waiting)
+            if not waiting:
+                return failed
+        return failed + len(waiting)
+
+    def _count(self, number: int) -> int:
+        try:
+            descriptor = self.open(number)
+        except (Gone, Temporary):
+            return 0
+        try:
+            return octets.count(descriptor)
+        except OSError:
+            return 0
+        finally:
+            posix.close(descriptor)
+
+    def _names(self, folder: bytes) -> list[bytes]:
+        try:
+            names = posix.listdir(self._path + b"/" + folder)
+        except FileNotFoundError:
+            if self._needs_cur or folder != b"cur/":
+                raise
+            return []
+        return [name for name in names if name[0] != _DOT]
+
+    def _scan(self) -> "list[Found]":
+        """List both folders in order; new/ first, as messages move to cur/ only."""
+        found = []
+        for folder in FOLDERS:
+            for name in self._names(folder):
+                try:
+                    facts = posix.stat(folder + name, dir_fd=self._root)
+                except OSError:
+                    continue  # moved on meanwhile, or a link that leads nowhere
+                if facts.st_mode & _TYPE_BITS == _REGULAR:
+                    found.append((facts[_MTIME], name, folder, facts.st_size))
+        found.sort()
+        if len({uids.base(name) for _, name, _, _ in found}) < len(found):
+            return self._without_twins(found)
+        return found
+
+    def _without_twins(self, found: "list[Found]") -> "list[Found]":
+        """Leave out second names of one file: a move was cut short, or is under way."""
+        first: dict[bytes, bytes] = {}
+        single = []
+        for entry in reversed(found):
+            path = entry[2] + entry[1]
+            known = first.setdefault(uids.base(entry[1]), path)
+            if known != path and update.is_same_file(self._root, known, path):
+                self._twins[known] = path
+            else:
+                single.append(entry)
+        single.reverse()
+        return single
+
+    def _find_again(self, numbers: list[int]) -> list[int]:
+        """Look for messages that vanished; give those there under another name.
+
+        Everything that was renamed is noted at once, and nothing is read as long as
+        the folders do not change: another program may have renamed all.
+        """
+        stamps = [self._stamp(folder) for folder in FOLDERS]
+        if stamps == self._stamps:
+            return []
+        try:
+            listed = {
+                folder + name for folder in FOLDERS for name in self._names(folder)
+            }
+        except OSError:
+            return numbers  # nothing is known; nobody is told that they are gone
+        self._stamps = stamps
+        self._follow(listed)
+        return [number for number in numbers if self._paths[number - 1] in listed]
+
+    def _follow(self, listed: set[bytes]) -> None:
+        """Take over the new name of each message whose old one is not listed.
+
+        Where several messages share a base name nothing is guessed: DELE must never
+        reach another message than the one the client saw.
+        """
+        places: dict[bytes, list[bytes]] = {}
+        for path in listed.difference(self._paths, self._twins.values()):
+            places.setdefault(uids.base(path[4:]), []).append(path)
+        lost: dict[bytes, list[int]] = {}
+        for index, path in enumerate(self._paths):
+            if path not in listed:
+                lost.setdefault(uids.base(path[4:]), []).append(index)
+        for base, indexes in lost.items():
+            found = places.get(base, [])
+            if len(indexes) == 1 == len(found):
+                self._paths[indexes[0]] = found[0]
+
+    def _stamp(self, folder: bytes) -> int:
+        try:
+            return posix.stat(folder, dir_fd=self._root).st_mtime_ns
+        except OSError:
+            return 0

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: ISC
+"""The steps by which files leave a Maildir's folders or change them.
+
+Each is one system call on one message, or two of which the first alone does no harm, so
+that a kill between any two loses nothing. Directories are not synced: after a power
+failure a file system that keeps metadata in order brings back a message at worst.
+See: maildir(5).
+"""
+
+import posix
+from errno import ENOENT, ESTALE
+from time import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+VANISHED = frozenset((ENOENT, ESTALE))  # the latter is what NFS says of a removed file
+
+TMP_SECONDS = 129600  # 36 hours, as maildir(5) has it
+TMP_FILES = 1000  # looked at in one session; a flooded tmp/ takes several
+
+
+def remove(root: int, paths: "Iterable[bytes]") -> tuple[list[bytes], int]:
+    """Unlink files below the root's descriptor.
+
+    Gives those that were not there, and how many are there but could not be removed.
+    """
+    missing = []
+    failed = 0
+    for path in paths:
+        try:
+            posix.unlink(path, dir_fd=root)
+        except OSError as why:
+            if why.errno in VANISHED:
+                missing.append(path)
+            else:
+                failed += 1
+    return missing, failed
+
+
+def move_to_cur(root: int, path: bytes) -> None:
+    """Move a message out of new/, never over another one.
+
+    A name that has flags already keeps them. What can't be moved stays and is as good
+    in new/ as in cur/, so no failure is reported.
+    """
+    name = path.removeprefix(b"new/")
+    target = b"cur/" + (name if b":" in name else name + b":2,")
+    try:
+        # The link itself where the message is a symbolic link.
+        posix.link(
+            path, target, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False
+        )
+    except FileExistsError:
+        if not is_same_file(root, path, target):
+            return
+    except OSError:
+        _rename(root, path, target)
+        return
+    remove(root, (path,))
+
+
+def is_same_file(root: int, path: bytes, other: bytes) -> bool:
+    """Tell whether two names lead to one file, as a move cut short leaves them."""
+    try:
+        mine = posix.stat(path, dir_fd=root, follow_symlinks=False)
+        theirs = posix.stat(other, dir_fd=root, follow_symlinks=False)
+    except OSError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+def _rename(root: int, path: bytes, target: bytes) -> None:
+    """Move where hard links can't be made: another owner's file, or FAT.
+
+    Between the look and the rename somebody could put another message there, but only
+    one that carries the same unique name.
+    """
+    try:
+        posix.stat(target, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        try:
+            posix.rename(path, target, src_dir_fd=root, dst_dir_fd=root)
+        except OSError:
+            return
+    except OSError:
+        return
+
+
+def clean_tmp(path: bytes) -> None:
+    """Unlink what deliveries left in tmp/ more than 36 hours ago.
+
+    The youngest of the three times counts, since many mounts keep no access times. No
+    error matters: the next session tries again.
+    """
+    oldest = time() - TMP_SECONDS
+    try:
+        with posix.scandir(path) as entries:
+            for _, entry in zip(range(TMP_FILES), entries, strict=False):
+                facts = entry.stat(follow_symlinks=False)
+                if entry.name[:1] != b"." and max(facts[7:10]) < oldest:
+                    _unlink_quietly(entry.path)
+    except OSError:
+        return
+
+
+def _unlink_quietly(path: bytes) -> None:
+    try:
+        posix.unlink(path)
+    except OSError:
+        return
