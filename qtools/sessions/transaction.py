@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qtools.maildrop.interface import Contents
+    from qtools.sessions.style import Style
 
     Actions = list[Action]
 
@@ -31,10 +32,8 @@ OWN_CAPABILITIES = (
     b"EXPIRE NEVER",
     b"IMPLEMENTATION qtools",
 )
-# What only holds when the dialogue before login was ours (see Style).
+# What only holds when the dialogue before login was ours (see style).
 FRONT_CAPABILITIES = (b"AUTH-RESP-CODE", b"UTF8 USER")
-
-JUNK_LIMIT = 10  # mdpop3d counts unknown commands, too; its limit is not known
 
 
 class Trace(Action):
@@ -44,47 +43,6 @@ class Trace(Action):
 
     def __init__(self, line: bytes) -> None:
         self.line = line
-
-
-class Style:
-    """How a session speaks and what it allows.
-
-    is_bare: positive replies without anything behind +OK, and a greeting that counts,
-    as mdpop3d has them; else qmail-pop3d's. junk_limit: close at this many unknown
-    commands, 0 for never. commits: a lost connection counts as QUIT. blank_line: every
-    message is followed by an empty line, which then counts. is_traced: give a Trace
-    for every line. capabilities: what the dialogue before login had on its list and
-    holds on, None when that was a stranger's. language: in force from the start.
-    """
-
-    __slots__ = (
-        "blank_line",
-        "capabilities",
-        "commits",
-        "is_bare",
-        "is_traced",
-        "junk_limit",
-        "language",
-    )
-
-    def __init__(  # noqa: PLR0913  # a style is what its fields say, all by name
-        self,
-        *,
-        is_bare: bool = False,
-        junk_limit: int = 0,
-        commits: bool = False,
-        blank_line: bool = False,
-        is_traced: bool = False,
-        capabilities: "list[bytes] | None" = None,
-        language: bytes = tongue.DEFAULT,
-    ) -> None:
-        self.is_bare = is_bare
-        self.junk_limit = junk_limit
-        self.commits = commits
-        self.blank_line = blank_line
-        self.is_traced = is_traced
-        self.capabilities = capabilities
-        self.language = language
 
 
 class _Refusal(Exception):
@@ -98,7 +56,7 @@ class Transaction:
     call updated(); when the client is gone or silent, lost().
     """
 
-    def __init__(self, drop: "Contents", style: Style) -> None:
+    def __init__(self, drop: "Contents", style: "Style") -> None:
         self.is_open = True
         self.retrieved = 0
         self._drop = drop
