@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: ISC
+"""SASL mechanisms as exchanges of octets, and their framing (RFC 5034)."""
+
+from base64 import b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtools.protocol import sasl
+
+STAMP = b"<1.2.abc@mx.example>"
+DIGEST = b"0123456789abcdef" * 2
+OK = tuple[bytes, bytes, bytes]
+
+
+def converse(name: bytes, answers: list[bytes]) -> tuple[list[bytes], OK | None]:
+    """Give the challenges and, when the answers end the exchange, what came of it."""
+    exchange = sasl.MECHANISMS[name].exchange(STAMP)
+    challenges = [next(exchange)]
+    for answer in answers:
+        try:
+            challenges.append(exchange.send(answer))
+        except StopIteration as done:
+            result: OK = done.value
+            return challenges, result
+    return challenges, None
+
+
+def test_plain() -> None:
+    assert converse(b"PLAIN", [b"\0joe\0secret"]) == ([b""], (b"joe", b"secret", STAMP))
+
+
+def test_plain_takes_an_authorization_identity_that_says_the_same() -> None:
+    result = converse(b"PLAIN", [b"joe\0joe\0secret"])
+    assert result == ([b""], (b"joe", b"secret", STAMP))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"ann\0joe\0secret",
+        b"",
+        b"joe",
+        b"joe\0secret",
+        b"\0joe\0sec\0ret",
+        b"\0\0secret",
+        b"\0joe\0",
+        b"\0\0",
+    ],
+)
+def test_plain_that_is_not_plain(answer: bytes) -> None:
+    with pytest.raises(sasl.Malformed):
+        converse(b"PLAIN", [answer])
+
+
+def test_login() -> None:
+    challenges, result = converse(b"LOGIN", [b"joe", b" se cret "])
+    assert challenges == [b"Username:", b"Password:"]
+    assert result == (b"joe", b" se cret ", STAMP)
+
+
+@pytest.mark.parametrize(
+    "answers", [[b"", b"x"], [b"joe", b""], [b"jo\0e", b"x"], [b"joe", b"x\0y"]]
+)
+def test_login_without_a_name_or_secret(answers: list[bytes]) -> None:
+    with pytest.raises(sasl.Malformed):
+        converse(b"LOGIN", answers)
+
+
+def test_cram_md5_challenges_with_the_stamp_and_takes_the_last_word_as_digest() -> None:
+    result = converse(b"CRAM-MD5", [b"joe the user " + DIGEST])
+    assert result == ([STAMP], (b"joe the user", DIGEST, STAMP))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"joe", b"joe ", DIGEST, b" " + DIGEST, b"joe " + DIGEST.upper(), b"j 0"],
+)
+def test_cram_md5_that_is_none(answer: bytes) -> None:
+    with pytest.raises(sasl.Malformed):
+        converse(b"CRAM-MD5", [answer])
+
+
+@given(st.sampled_from(sorted(sasl.MECHANISMS)), st.lists(st.binary(), max_size=3))
+def test_any_answer_is_malformed_or_an_exchange(
+    name: bytes, answers: list[bytes]
+) -> None:
+    try:
+        _, result = converse(name, answers)
+    except sasl.Malformed:
+        return
+    if result is not None:
+        assert all(result)
+        assert b"\0" not in b"".join(result)
+
+
+@given(st.binary(max_size=400))
+def test_decode_inverts_base64(octets: bytes) -> None:
+    assert sasl.decode(b64encode(octets)) == octets
+
+
+@given(st.binary(max_size=40))
+def test_decode_gives_octets_or_malformed(line: bytes) -> None:
+    try:
+        octets = sasl.decode(line)
+    except sasl.Malformed:
+        return
+    assert len(octets) <= len(line) * 3 // 4
+
+
+@pytest.mark.parametrize(
+    "line", [b"=", b"A", b"AB", b"ABC", b"AB=C", b"YQ==YQ==", b"Y Q==", b"YQ==\r", b"*"]
+)
+def test_what_is_not_base64_to_the_letter(line: bytes) -> None:
+    with pytest.raises(sasl.Malformed):
+        sasl.decode(line)
+
+
+def test_an_empty_initial_response_is_an_equals_sign() -> None:
+    assert sasl.decode_initial(b"=") == b""
+    assert sasl.decode_initial(b"YQ==") == b"a"
+
+
+def test_an_empty_challenge_is_plus_space() -> None:
+    assert sasl.challenge_line(b"") == b"+ \r\n"
+    assert sasl.challenge_line(b"Username:") == b"+ VXNlcm5hbWU6\r\n"
+
+
+@given(st.binary(max_size=300))
+def test_a_challenge_is_one_line(challenge: bytes) -> None:
+    line = sasl.challenge_line(challenge)
+    assert line == b"+ " + b64encode(challenge) + b"\r\n"
