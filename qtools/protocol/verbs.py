@@ -70,7 +70,8 @@ def message_number(text: bytes) -> int | None:
     """
     if not text.isdigit():
         return None
-    return int(text) if len(text.lstrip(b"0")) <= 10 else 10**10
+    digits = text.lstrip(b"0") or b"0"
+    return int(digits) if len(digits) <= 10 else 10**10
 
 
 def is_md5_hex(text: bytes) -> bool:
