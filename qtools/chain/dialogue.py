@@ -49,9 +49,12 @@ class Dialogue:
 
     def run(self) -> tuple[int, str]:
         """Converse to the end; give the exit code and the reason in one word."""
-        self._perform(self._login.greet())
-        while self._ended is None:
-            self._perform(self._listen())
+        try:
+            self._perform(self._login.greet())
+            while self._ended is None:
+                self._perform(self._listen())
+        finally:
+            self._wire.release()
         return self._ended
 
     def _listen(self) -> "list[Action]":
