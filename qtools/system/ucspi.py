@@ -9,11 +9,13 @@ See: the UCSPI-TLS description, ucspi-tls(2).
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+import _socket
 import posix
 from select import POLLIN, poll
 from time import monotonic
 
 HANDSHAKE_SECONDS = 30  # sslserver gives up after 26
+UNKNOWN = b"unknown"  # stands in the log for what nobody told
 DUMP_OCTETS = 65536  # certificates in PEM come in the dump; a few KiB each
 
 CONTROL, READ, WRITE = b"SSLCTLFD", b"SSLREADFD", b"SSLWRITEFD"
@@ -24,10 +26,31 @@ class TlsFailed(Exception):
 
 
 def peer(environ: dict[bytes, bytes]) -> tuple[bytes, bytes]:
-    """Give the address and the host name of the client, each or "unknown"."""
-    address = _first(environ, b"TCP6REMOTEIP", b"TCPREMOTEIP", b"SSLREMOTEIP")
+    """Give the address and the host name of the client, each or "unknown".
+
+    inetd tells neither and systemd only the address, so the socket is asked, too.
+    """
+    names = (b"TCP6REMOTEIP", b"TCPREMOTEIP", b"SSLREMOTEIP", b"REMOTE_ADDR")
+    address = _first(environ, *names)
+    if address == UNKNOWN:
+        address = _address_of_peer(0)
     host = _first(environ, b"TCP6REMOTEHOST", b"TCPREMOTEHOST", b"SSLREMOTEHOST")
     return address.removeprefix(b"::ffff:"), host
+
+
+def _address_of_peer(descriptor: int) -> bytes:
+    try:
+        client = _socket.socket(fileno=posix.dup(descriptor))
+    except OSError:  # a pipe or a file
+        return UNKNOWN
+    try:
+        address = client.getpeername()
+    except OSError:
+        return UNKNOWN
+    finally:
+        client.close()
+    # Other families than the internet's give a path or nothing.
+    return address[0].encode() if isinstance(address, tuple) else UNKNOWN
 
 
 def is_implicit_tls(environ: dict[bytes, bytes]) -> bool:
@@ -40,7 +63,7 @@ def _first(environ: dict[bytes, bytes], *names: bytes) -> bytes:
     for name in names:
         if environ.get(name):
             return environ[name]
-    return b"unknown"
+    return UNKNOWN
 
 
 class TlsControl:
