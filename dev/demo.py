@@ -145,7 +145,7 @@ def check(demo: Demo, port: int) -> None:
         sys.exit(f"demo: got {len(found)} octets, expected {len(expected)}")
     client = "curl" if shutil.which("curl") else "poplib (curl is missing)"
     print(f"{client} fetched message {SHOWN}, {len(found)} octets, as it was stored:\n")
-    print(found.decode())
+    print(found.decode().replace("\r", ""))
 
 
 def explain(demo: Demo, port: int) -> None:
