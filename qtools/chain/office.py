@@ -54,6 +54,7 @@ class Office:
         self._policy = policy
         self._log = log
         self._control = control
+        self._attempts_left = policy.attempts
         self._is_accepted = False
         self._has_greeted = False
 
@@ -96,8 +97,11 @@ class Office:
         """Run the rest of the chain on a record.
 
         Gives SERVED, or the code with which it refused: an exit code, negative for a
-        signal.
+        signal. A dialogue that asks more often than a client may is refused unheard.
         """
+        self._attempts_left -= 1
+        if self._attempts_left < 0:
+            return EXIT_REFUSED
         self.mechanism, self.user = asked.mechanism, asked.user
         code = self._watch(*self._spawn(asked))
         if code == EXIT_DONE and not self._is_accepted:
