@@ -10,6 +10,7 @@
 # in CI is a failure.
 set -eu
 PYTHON=${PYTHON:-/usr/bin/python3}
+PATH=$PATH:/usr/sbin:/sbin
 apt='apt-get -q -y -o Dpkg::Use-Pty=0'
 
 # group   package   a command that succeeds when it is not missing
