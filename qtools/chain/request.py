@@ -6,6 +6,8 @@ and every field is checked against what it may be. The user's name is taken from
 record itself, so the name that is logged is the name that was verified.
 """
 
+from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.protocol import record as records
 from qtools.protocol.record import RECORD_OCTETS
 from qtools.protocol.tongue import LANGUAGES
 
@@ -16,6 +18,7 @@ EVENTS = ("Reject::AUTH", "Reject::STLS", "Accept::AUTH")
 MECHANISMS = ("None", "User", "Apop", "Plain", "Login", "Cram-Md5", "Any")
 REASONS = ("quit", "refused", "timeout", "eof", "tls-failed")
 _LANGUAGES = tuple(LANGUAGES)
+_END_CODES = (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)
 
 HEADER_OCTETS = 8
 REQUEST_OCTETS = HEADER_OCTETS + RECORD_OCTETS
@@ -94,7 +97,7 @@ def unpack(packet: bytes) -> Request:
         raise ValueError("request with an impossible field")
     if mechanism >= len(MECHANISMS) or language >= len(_LANGUAGES):
         raise ValueError("request with an unknown word")
-    return Request(
+    asked = Request(
         kind,
         detail=detail,
         code=code,
@@ -103,3 +106,8 @@ def unpack(packet: bytes) -> Request:
         language=_LANGUAGES[language],
         is_utf8=bool(is_utf8),
     )
+    if kind == VERIFY and records.pack(*records.unpack(asked.record)) != asked.record:
+        raise ValueError("not a record of three fields")
+    if (kind == END and code not in _END_CODES) or asked.pack() != packet:
+        raise ValueError("request with something behind it")
+    return asked
