@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from qtools.errors import Failure
 
 
+MOST = 10**9  # a number; 32 years, when it is one of seconds
+
+
 class Option:
     """One option: letter (or empty), long name, argument's name (or empty), text."""
 
@@ -49,12 +52,13 @@ class Values(dict[str, str]):
     def number(self, name: str, default: int, least: int = 0) -> int:
         """Give an option's whole number, or the default when it was not given.
 
-        Raises: Hard for anything but digits or a number below the least.
+        Raises: Hard for anything but digits, a number below the least or above MOST.
         """
         text = self.get(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit()) or int(text) < least:
+        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST))
+        if not is_number or not least <= int(text) <= MOST:
             raise Hard(f"--{name} takes a whole number from {least} on, not {text}")
         return int(text)
 
