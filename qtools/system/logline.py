@@ -53,13 +53,16 @@ class SessionLog:
 def is_usable(descriptor: int, taken: set[int]) -> bool:
     """Tell whether a descriptor can be a log: open, and nobody else's.
 
-    Takes the descriptors known to be in use. One that leads to the same file as the
-    client's connection is not a log, whatever its number.
+    Takes the descriptors known to be in use besides the client's. One that leads to
+    the same file as one of these is not a log, whatever its number.
     """
     try:
-        there = posix.fstat(descriptor)
-        client = posix.fstat(0)
+        there = _identity(descriptor)
+        return there not in [_identity(other) for other in {0, 1, *taken}]
     except OSError:
         return False
-    is_connection = (there.st_dev, there.st_ino) == (client.st_dev, client.st_ino)
-    return descriptor not in taken and not is_connection
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = posix.fstat(descriptor)
+    return status.st_dev, status.st_ino
