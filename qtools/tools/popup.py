@@ -105,7 +105,8 @@ def _mechanisms(given: str, *, is_apop_only: bool) -> tuple[bytes, ...]:
     """Read the list of SASL mechanisms; "none" and "" are explicit and default."""
     if not given:
         return () if is_apop_only else (b"PLAIN", b"LOGIN")
-    names = tuple(name.encode().upper() for name in given.split(",") if name != "none")
+    words = given.encode("ascii", "replace").upper().split(b",")
+    names = tuple(word for word in words if word != b"NONE")
     for name in names:
         if name not in sasl.MECHANISMS:
             raise Hard(f"unknown SASL mechanism in {given}")

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: ISC
+"""What options and environment make of a connection, without a connection."""
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtools.errors import Hard
+from qtools.sessions.policy import Policy
+from qtools.system.options import Values
+from qtools.tools import popup
+
+
+def policy(
+    options: dict[str, str] | None = None,
+    environ: dict[str, str] | None = None,
+    *,
+    has_control: bool = False,
+) -> Policy:
+    values = Values()
+    for name, word in (options or {}).items():
+        values[name] = word
+    given_ = {name.encode(): word.encode() for name, word in (environ or {}).items()}
+    return popup.make_policy(values, given_, has_control=has_control)
+
+
+@pytest.mark.parametrize(
+    ("word", "apop", "passwords", "mechanisms"),
+    [
+        (None, False, True, (b"PLAIN", b"LOGIN")),
+        ("", False, True, (b"PLAIN", b"LOGIN")),
+        ("other", False, True, (b"PLAIN", b"LOGIN")),
+        ("apop", True, False, ()),
+        ("APOPish", True, False, ()),
+        ("+apop", True, True, (b"PLAIN", b"LOGIN")),
+        ("+Apop,x", True, True, (b"PLAIN", b"LOGIN")),
+    ],
+)
+def test_pop3auth(
+    word: str | None, *, apop: bool, passwords: bool, mechanisms: tuple[bytes, ...]
+) -> None:
+    made = policy() if word is None else policy({}, {"POP3AUTH": word})
+    assert (made.apop, made.passwords) == (apop, passwords)
+    assert made.mechanisms == mechanisms
+
+
+@pytest.mark.parametrize("has_control", [False, True])
+@pytest.mark.parametrize(
+    ("word", "offers", "rule"),
+    [(None, False, ""), ("-", False, ""), ("", True, ""), ("!", True, "all")],
+)
+def test_ucspitls(
+    word: str | None, *, offers: bool, rule: str, has_control: bool
+) -> None:
+    environ = {} if word is None else {"UCSPITLS": word}
+    made = policy({}, environ, has_control=has_control)
+    assert made.can_start_tls() is (offers and has_control)
+    assert made.tls_for == rule
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_tls"),
+    [
+        ({"TCPLOCALPORT": "995"}, True),
+        ({"TCP6LOCALPORT": "995", "TCPLOCALPORT": "110"}, True),
+        ({"SSLLOCALPORT": "995"}, True),
+        ({"SSL_PROTOCOL": "TLSv1.3"}, True),
+        ({"TCPLOCALPORT": "110"}, False),
+        ({"TCPLOCALPORT": "9950"}, False),
+        ({}, False),
+    ],
+)
+def test_implicit_tls_needs_no_stls(environ: dict[str, str], *, is_tls: bool) -> None:
+    made = policy({}, {"UCSPITLS": "", **environ}, has_control=True)
+    assert made.is_tls is is_tls
+    assert made.can_start_tls() is not is_tls
+
+
+def test_required_tls_is_satisfied_on_995() -> None:
+    made = policy({}, {"UCSPITLS": "!", "TCPLOCALPORT": "995"})
+    assert made.can_use_password()
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "is_open"),
+    [
+        (None, None, True),
+        (None, "", True),
+        (None, "allow", True),
+        (None, "refuse", False),
+        ("allow", "refuse", True),
+        ("refuse", "allow", False),
+    ],
+)
+def test_the_option_counts_before_the_environment(
+    option: str | None, environ: str | None, *, is_open: bool
+) -> None:
+    made = policy(
+        {} if option is None else {"plaintext": option},
+        {} if environ is None else {"POP3PLAINTEXT": environ},
+    )
+    assert made.can_use_password() is is_open
+
+
+@pytest.mark.parametrize(
+    ("given_", "mechanisms"),
+    [
+        ("none", ()),
+        ("cram-md5", (b"CRAM-MD5",)),
+        ("LOGIN,plain", (b"LOGIN", b"PLAIN")),
+        ("", (b"PLAIN", b"LOGIN")),
+    ],
+)
+def test_mechanisms(given_: str, mechanisms: tuple[bytes, ...]) -> None:
+    assert policy({"mechanisms": given_}).mechanisms == mechanisms
+    assert policy({}, {"POP3SASL": given_}).mechanisms == mechanisms
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"plaintext": "maybe"},
+        {"mechanisms": "plain,scram"},
+        {"mechanisms": "plain,,login"},
+        {"mechanisms": "pl\udcffain"},
+        {"attempts": "0"},
+        {"attempts": "x"},
+        {"delay": "-1"},
+        {"line-octets": "63"},
+    ],
+)
+def test_a_word_that_means_nothing_is_hard(values: dict[str, str]) -> None:
+    with pytest.raises(Hard):
+        policy(values)
+
+
+def test_the_environment_s_words_are_checked_as_well() -> None:
+    with pytest.raises(Hard):
+        policy({}, {"POP3PLAINTEXT": "maybe"})
+    with pytest.raises(Hard):
+        policy({}, {"POP3SASL": "\xff"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_tls", "is_plaintext"),
+    list(product(("", "passwords", "all"), (False, True), (False, True))),
+)
+def test_lacks_tls(rule: str, *, is_tls: bool, is_plaintext: bool) -> None:
+    made = Policy(tls_for=rule, is_tls=is_tls)
+    expected = not is_tls and (rule == "all" or (rule == "passwords" and is_plaintext))
+    assert made.lacks_tls(is_plaintext=is_plaintext) is expected
+
+
+STAMP = re.compile(rb"<[0-9]+\.[0-9]+\.[0-9a-f]{16}@[!-;=?A-~]{1,64}>")
+
+
+@given(st.text(max_size=100))
+def test_a_stamp_is_a_message_id_whatever_the_host_name(hostname: str) -> None:
+    assert STAMP.fullmatch(popup.make_stamp(hostname))
+
+
+def test_no_stamp_repeats() -> None:
+    assert len({popup.make_stamp("h") for _ in range(1000)}) == 1000
