@@ -124,16 +124,20 @@ class TlsControl:
 
 
 def tls_control(environ: dict[bytes, bytes]) -> TlsControl | None:
-    """Find the descriptors of UCSPI-TLS; None unless all three are there and open."""
-    numbers = [environ.get(name, b"") for name in (CONTROL, READ, WRITE)]
-    if not all(number.isdigit() and len(number) < 10 for number in numbers):
+    """Find the descriptors of UCSPI-TLS; None unless all three are there and open.
+
+    None of them can be one of the first three, which are the client's and the log's.
+    """
+    words = [environ.get(name, b"") for name in (CONTROL, READ, WRITE)]
+    if not all(word.isdigit() and len(word) < 10 for word in words):
         return None
+    numbers = [int(word) for word in words]
     try:
         for number in numbers:
-            posix.fstat(int(number))
+            posix.fstat(number)
     except OSError:
         return None
-    return TlsControl(*map(int, numbers))
+    return TlsControl(*numbers) if min(numbers) > 2 else None
 
 
 def _give_up(_number: int, _frame: object) -> None:
