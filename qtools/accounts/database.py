@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: ISC
 """Accounts in an SQLite file: the reading half, for verifiers.
 
-Goes through the C module `_sqlite3`, which costs 2 ms less than the package and
-needs nothing of it. The file is opened for reading only; secrets of all accounts lie in
-it, so a file that everybody may read or write is refused. popaccount(8) makes and
-fills it; the writing half is store.
+The file is opened for reading only; secrets of all accounts lie in it, so a file that
+everybody may read or write is refused. popaccount(8) makes and fills it; the writing
+half is store.
 """
 
-import _sqlite3
 import posix
 
 from qtools.accounts import hashes
 from qtools.accounts.interface import Identity, Unknown, home_of
 from qtools.errors import Failure, Hard, Refused, Temporary, from_os_error
 from qtools.protocol import digests
+from qtools.system.ffi import sqlite
 
 APPLICATION_ID = 0x71746163  # "qtac", in the file's header
 VERSION = 1  # of the tables, in PRAGMA user_version
 
 BUSY_SECONDS = 5.0  # a writer holds the file for milliseconds; more means trouble
 
-# A writer that was killed leaves a journal which only an opener with write access may
-# roll back; these extended codes of SQLite ask for one.
-_NEEDS_ROLLBACK = (
-    _sqlite3.SQLITE_READONLY_ROLLBACK,
-    _sqlite3.SQLITE_READONLY_RECOVERY,
-    _sqlite3.SQLITE_READONLY_CANTINIT,
-)
+# SQLite's result codes. A writer that was killed leaves a journal, which only an opener
+# with write access may roll back; then one of the first three is what a reader gets.
+READONLY_RECOVERY = 8 | 1 << 8
+READONLY_ROLLBACK = 8 | 3 << 8
+READONLY_CANTINIT = 8 | 5 << 8
+CORRUPT = 11
+NOT_A_DATABASE = 26
 
-_QUERY = """
+_QUERY = b"""
 SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, h.value, c.value
 FROM account AS a
 LEFT JOIN credential AS h ON h.account = a.id AND h.kind = 'hash'
@@ -54,40 +53,45 @@ class Database:
         self._name = path.decode("utf-8", "backslashreplace")
         _check_mode(path, self._name)
         try:
-            self._connection = _open(path)
-        except _sqlite3.Error as why:
-            raise failure(why, self._name) from why
+            self._connection = _open(path, self._name)
+        except sqlite.Failed as why:
+            raise failure(why.code, str(why), self._name) from why
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a secret or digest and say who it is; see the interface."""
         try:
-            row = self._connection.execute(_QUERY, (fold(user),)).fetchone()
+            row = self._row(_QUERY, fold(user).encode())
         except UnicodeDecodeError:
             row = None
-        except _sqlite3.Error as why:
-            raise failure(why, self._name) from why
         if row is None:
             raise Unknown("unknown account")
         name, is_enabled, uid, gid, home, maildir, stored, clear = row
-        is_good = _is_good(secret, challenge, stored or b"", clear or b"")
-        if not (is_good and is_enabled):
-            raise Refused("wrong secret" if is_enabled else "account is disabled")
+        is_good = _is_good(secret, challenge, stored, clear)
+        if not is_good or is_enabled != b"1":
+            raise Refused("account is disabled" if is_good else "wrong secret")
         return Identity(
             name,
-            -1 if uid is None else uid,
-            -1 if gid is None else gid,
-            home=home or home_of(maildir or b""),
-            maildir=maildir or b"",
+            int(uid or -1),
+            int(gid or -1),
+            home=home or home_of(maildir),
+            maildir=maildir,
         )
 
     def decoy(self) -> bytes:
         """Give the hash kept for strangers; see the interface."""
-        query = "SELECT value FROM meta WHERE name = 'decoy'"
-        try:
-            row = self._connection.execute(query).fetchone()
-        except _sqlite3.Error as why:
-            raise failure(why, self._name) from why
+        row = self._row(b"SELECT value FROM meta WHERE name = 'decoy'")
         return row[0] if row else b""
+
+    def _row(self, query: bytes, *values: bytes) -> list[bytes] | None:
+        """Give a query's first row, NULL as empty.
+
+        Raises: Hard, Temporary.
+        """
+        try:
+            row = self._connection.row(query, *values)
+        except sqlite.Failed as why:
+            raise failure(why.code, str(why), self._name) from why
+        return None if row is None else [value or b"" for value in row]
 
 
 def fold(user: bytes) -> str:
@@ -98,30 +102,29 @@ def fold(user: bytes) -> str:
     return user.lower().decode()
 
 
-def failure(why: _sqlite3.Error, name: str) -> Failure:
-    """Turn an error of SQLite into Hard or Temporary."""
-    code = getattr(why, "sqlite_errorcode", 0) & 0xFF
-    if code == _sqlite3.SQLITE_NOTADB:
+def failure(code: int, text: str, name: str) -> Failure:
+    """Turn an error of SQLite into Hard or Temporary.
+
+    Takes its extended result code.
+    """
+    if code & 0xFF == NOT_A_DATABASE:
         return Hard(f"{name} is not an account database")
-    if code == _sqlite3.SQLITE_CORRUPT:
-        return Hard(f"{name} is damaged: {why}; restore it from a backup")
-    return Temporary(f"unable to use {name}: {why}")
+    if code & 0xFF == CORRUPT:
+        return Hard(f"{name} is damaged: {text}; restore it from a backup")
+    return Temporary(f"unable to use {name}: {text}")
 
 
-def check_version(connection: _sqlite3.Connection, name: str) -> None:
+def check_version(application: int, version: int, name: str) -> None:
     """Make sure that the tables are the ones this program knows.
 
-    Raises: Hard; _sqlite3.Error.
+    Takes application_id and user_version of the file.
+    Raises: Hard.
     """
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID:
         raise Hard(f"{name} is not an account database; popaccount init makes one")
     if version != VERSION:
-        age = "newer" if version > VERSION else "older"
-        raise Hard(
-            f"{name} is of an {age} format, {version}; this program has {VERSION}"
-        )
+        age = "a newer" if version > VERSION else "an older"
+        raise Hard(f"{name} has {age} format, {version}; this program knows {VERSION}")
 
 
 def _check_mode(path: bytes, name: str) -> None:
@@ -133,35 +136,25 @@ def _check_mode(path: bytes, name: str) -> None:
         raise Hard(f"{name} holds secrets and is open to everybody; chmod 600 {name}")
 
 
-def _open(path: bytes) -> _sqlite3.Connection:
-    """Open for reading, after rolling back what a killed writer has left behind."""
+def _open(path: bytes, name: str) -> sqlite.Connection:
+    """Open for reading, after rolling back what a killed writer has left behind.
+
+    Raises: sqlite.Failed, Hard.
+    """
     try:
-        return _connect(path, "ro")
-    except _sqlite3.Error as why:
-        if getattr(why, "sqlite_errorcode", 0) not in _NEEDS_ROLLBACK:
+        return _connect(path, sqlite.READ_ONLY, name)
+    except sqlite.Failed as why:
+        if why.code not in (READONLY_ROLLBACK, READONLY_RECOVERY, READONLY_CANTINIT):
             raise
-    return _connect(path, "rw")
+    return _connect(path, sqlite.READ_WRITE, name)
 
 
-def _connect(path: bytes, mode: str) -> _sqlite3.Connection:
-    connection = _sqlite3.connect(
-        f"{uri_of(path)}?mode={mode}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-    )
-    connection.text_factory = bytes
-    check_version(connection, path.decode("utf-8", "backslashreplace"))
+def _connect(path: bytes, flags: int, name: str) -> sqlite.Connection:
+    connection = sqlite.Connection(sqlite.Sqlite(), path, flags, BUSY_SECONDS)
+    application = connection.row(b"PRAGMA application_id") or (None,)
+    version = connection.row(b"PRAGMA user_version") or (None,)
+    check_version(int(application[0] or 0), int(version[0] or 0), name)
     return connection
-
-
-def uri_of(path: bytes) -> str:
-    """Give an absolute file name as the URI that SQLite wants."""
-    letters = (
-        chr(octet) if chr(octet).isalnum() or octet in b"/._-" else f"%{octet:02x}"
-        for octet in path
-    )
-    return "file:" + "".join(letters)
 
 
 def _is_good(secret: bytes, challenge: bytes, stored: bytes, clear: bytes) -> bool:

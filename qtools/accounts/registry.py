@@ -13,9 +13,11 @@ from qtools.errors import Hard, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from qtools.accounts.interface import Identity, Source
+
+    Opener = Callable[[], Source]
 
 VARIABLE = b"QTOOLS_ACCOUNTS"
 DEFAULT = "system"
@@ -44,18 +46,20 @@ def words(given: "Sequence[str]", environ: dict[bytes, bytes]) -> list[str]:
     return found
 
 
-def open_source(word: str) -> "Source":
-    """Open one source.
+def load(words: "Sequence[str]") -> "list[Opener]":
+    """Import the sources' modules and give a function for each that opens it.
 
-    Raises: Hard when its WHERE is wrong, Temporary.
+    To be called before a verifier is forked: modules hold no secrets, and pages that
+    are touched before a fork are not copied by it.
     """
-    kind, _, where = word.partition(":")
+    return [_opener(*word.partition(":")[::2]) for word in words]
+
+
+def _opener(kind: str, where: str) -> "Opener":
     module = MODULES[kind]
     __import__(module)
-    source: Source = sys.modules[module].open_source(
-        where.encode("utf-8", "surrogateescape")
-    )
-    return source
+    open_source: Callable[[bytes], Source] = sys.modules[module].open_source
+    return lambda: open_source(where.encode("utf-8", "surrogateescape"))
 
 
 def verify(

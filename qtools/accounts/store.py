@@ -9,6 +9,7 @@ new kind needs no change of the tables; times are seconds since 1970.
 import os
 import sqlite3
 import time
+from urllib.parse import quote
 
 from qtools.accounts import hashes
 from qtools.accounts.database import (
@@ -18,9 +19,8 @@ from qtools.accounts.database import (
     check_version,
     failure,
     fold,
-    uri_of,
 )
-from qtools.errors import Refused, from_os_error
+from qtools.errors import Failure, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def create(path: bytes) -> None:
         connection.close()
     except sqlite3.Error as why:
         os.unlink(path)
-        raise failure(why, name) from why
+        raise _failed(why, name) from why
 
 
 class Store:
@@ -117,11 +117,12 @@ class Store:
         try:
             os.stat(path)
             self._connection = _connect(path)
-            check_version(self._connection, self._name)
+            application, version = map(self._pragma, ("application_id", "user_version"))
+            check_version(application, version, self._name)
         except OSError as why:
             raise from_os_error(why, f"open {self._name}") from why
         except sqlite3.Error as why:
-            raise failure(why, self._name) from why
+            raise _failed(why, self._name) from why
 
     def __enter__(self) -> "Self":
         """Begin a transaction."""
@@ -228,13 +229,17 @@ class Store:
             decoy = hashes.make(os.urandom(SALT_OCTETS), method)
             self._execute("REPLACE INTO meta VALUES ('decoy', ?)", (decoy,))
 
+    def _pragma(self, name: str) -> int:
+        number: int = self._connection.execute("PRAGMA " + name).fetchone()[0]
+        return number
+
     def _execute(self, query: str, values: "tuple[Any, ...]" = ()) -> sqlite3.Cursor:
         try:
             return self._connection.execute(query, values)
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as why:
-            raise failure(why, self._name) from why
+            raise _failed(why, self._name) from why
 
 
 def check_secret(secret: bytes) -> None:
@@ -282,9 +287,13 @@ def _text(value: str | bytes | None) -> str:
     return os.fsdecode(value or "")
 
 
+def _failed(why: sqlite3.Error, name: str) -> Failure:
+    return failure(getattr(why, "sqlite_errorcode", 0), str(why), name)
+
+
 def _connect(path: bytes) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        uri_of(os.path.abspath(path)) + "?mode=rw",
+        f"file:{quote(os.path.abspath(path))}?mode=rw",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,

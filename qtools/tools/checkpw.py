@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qtools.accounts.interface import Identity
+    from qtools.accounts.registry import Opener
 
 USAGE = "checkpw [options] program [arguments...]"
 ROWS = (
@@ -72,11 +73,12 @@ def main(argv: list[str]) -> int:
 
 def _run(argv: list[str], values: Values, rest: list[str]) -> int:
     words = registry.words(values.every("accounts"), posix.environ)
+    openers = registry.load(words)
     record = _read_record()
     if len(record) > RECORD_OCTETS:
         return EXIT_REFUSED
     verifier = Verifier(
-        lambda: _check(record, words, values), argv, is_verbose="verbose" in values
+        lambda: _check(record, openers, values), argv, is_verbose="verbose" in values
     )
     record[:] = bytes(len(record))  # the verifier has its copy
     link = trouble = None
@@ -118,7 +120,9 @@ def _read_record() -> bytearray:
     return record
 
 
-def _check(record: bytearray, words: "Sequence[str]", values: Values) -> "Identity":
+def _check(
+    record: bytearray, openers: "Sequence[Opener]", values: Values
+) -> "Identity":
     """Say who the record's user is; runs in the verifier.
 
     The fields are cut into bytes, which can't be overwritten; they end with the
@@ -135,7 +139,7 @@ def _check(record: bytearray, words: "Sequence[str]", values: Values) -> "Identi
         raise Refused("empty user or password")
     if record.split(b"\0")[3:4] and bytes(record.split(b"\0")[3]) in PLAIN_MECHANISMS:
         challenge = b""
-    sources = [registry.open_source(word) for word in words]
+    sources = [open_source() for open_source in openers]
     return registry.verify(sources, user, secret, challenge)
 
 

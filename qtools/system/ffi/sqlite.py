@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: ISC
+"""The few calls of SQLite's library that a login needs.
+
+The module _sqlite3 makes hundreds of constants and a dozen types when it is loaded,
+2.5 ms of each login; these nine functions are a tenth of that. All values come as
+text, which is what the library makes of a number, too.
+See: sqlite.org/c3ref/funclist.html.
+"""
+
+from qtools.system.ffi.native import Int, Library, Pointer, Text, byref
+
+SONAMES = ("libsqlite3.so.0", "libsqlite3.so", "libsqlite3.dylib")
+
+READ_ONLY = 0x1
+READ_WRITE = 0x2
+NO_MUTEX = 0x8000  # a connection has one thread
+
+ROW = 100
+DONE = 101
+
+
+class Failed(Exception):
+    """SQLite reports an error: its extended result code and its text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Sqlite:
+    """The library, loaded.
+
+    Raises: Hard when there is none.
+    """
+
+    def __init__(self, *sonames: str) -> None:
+        bind = Library(*(sonames or SONAMES)).function
+        self.open = bind("sqlite3_open_v2", Int, Text, Pointer, Int, Pointer)
+        self.close = bind("sqlite3_close_v2", Int, Pointer)
+        self.busy_timeout = bind("sqlite3_busy_timeout", Int, Pointer, Int)
+        self.prepare = bind(
+            "sqlite3_prepare_v2", Int, Pointer, Text, Int, Pointer, Pointer
+        )
+        self.bind_text = bind(
+            "sqlite3_bind_text", Int, Pointer, Int, Text, Int, Pointer
+        )
+        self.step = bind("sqlite3_step", Int, Pointer)
+        self.column_count = bind("sqlite3_column_count", Int, Pointer)
+        self.column_text = bind("sqlite3_column_text", Text, Pointer, Int)
+        self.finalize = bind("sqlite3_finalize", Int, Pointer)
+        self.code = bind("sqlite3_extended_errcode", Int, Pointer)
+        self.text = bind("sqlite3_errmsg", Text, Pointer)
+
+
+class Connection:
+    """One database file, opened."""
+
+    def __init__(
+        self, library: Sqlite, path: bytes, flags: int, busy_seconds: float
+    ) -> None:
+        """Open it.
+
+        Takes READ_ONLY or READ_WRITE, and how long to wait for a writer.
+        Raises: Failed; much that is wrong with a file is found at the first query.
+        """
+        self._library = library
+        self._handle = Pointer(None)
+        code = library.open(path, byref(self._handle), flags | NO_MUTEX, None)
+        if code:
+            raise self._failed()
+        library.busy_timeout(self._handle, int(busy_seconds * 1000))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._library.close(self._handle)
+        self._handle = Pointer(None)
+
+    def row(self, query: bytes, *values: bytes) -> list[bytes | None] | None:
+        """Give the first row of a query, or None; the values are bound as text.
+
+        Raises: Failed.
+        """
+        library, statement = self._library, Pointer(None)
+        code = library.prepare(self._handle, query, -1, byref(statement), None)
+        try:
+            for place, value in enumerate(values, 1):
+                # no destructor: the value outlives the statement
+                code = code or library.bind_text(
+                    statement, place, value, len(value), None
+                )
+            code = code or library.step(statement)
+            if code not in (ROW, DONE):
+                raise self._failed()
+            if code == DONE:
+                return None
+            columns = range(library.column_count(statement))
+            return [library.column_text(statement, column) for column in columns]
+        finally:
+            library.finalize(statement)
+
+    def _failed(self) -> Failed:
+        text: bytes = self._library.text(self._handle) or b"out of memory"
+        code: int = self._library.code(self._handle)
+        return Failed(code, text.decode("utf-8", "replace"))
