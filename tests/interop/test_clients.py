@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: ISC
+"""Every client fetches every message, octet for octet, however it logs in."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import corpus
+from tests.interop.clients import CLIENTS, Client, Errand, assert_same
+from tests.interop.conftest import SECRET, USER, House, Serve
+from tests.interop.servers import Server
+
+pytestmark = pytest.mark.slow
+
+CASES = [(client, how) for client in CLIENTS for how in client.logins]
+
+
+def serve_all(house: House, serve: Serve, how: str) -> Server:
+    """Serve with every way to log in; with USER alone for "user".
+
+    curl can't be told to use USER where there is something better.
+    """
+    mechanisms = "none" if how == "user" else "plain,login,cram-md5"
+    popup = [house.popup[0], "--mechanisms", mechanisms, *house.popup[1:]]
+    chain = [*popup, *house.checkpw, *house.pop3d]
+    return serve(chain, POP3AUTH="" if how == "user" else "+apop")
+
+
+@pytest.mark.parametrize(
+    ("client", "how"), CASES, ids=[f"{c.name} {h}" for c, h in CASES]
+)
+def test_mail_is_fetched_once_in_two_sessions_and_left(
+    client: Client, how: str, house: House, serve: Serve, place: Path
+) -> None:
+    server = serve_all(house, serve, how)
+    before = house.files()
+    errand = Errand(server.port, USER, SECRET, place, how, is_kept=True)
+
+    assert_same(client, client.fetch(errand), corpus.messages())
+    assert client.fetch(errand) == []
+
+    accepted = [line for line in server.log if "Accept::AUTH" in line]
+    assert len(accepted) >= 2
+    assert all(f"Accept::AUTH::{client.logins[how]} " in line for line in accepted)
+    moved = {f"new/{each.name}": f"cur/{each.name}:2," for each in corpus.messages()}
+    assert house.files() == sorted(moved.get(name, name) for name in before)
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_what_was_fetched_is_deleted(
+    client: Client, house: House, serve: Serve, place: Path
+) -> None:
+    how = next(iter(client.logins))
+    server = serve_all(house, serve, how)
+    errand = Errand(server.port, USER, SECRET, place, how, is_kept=False)
+    assert_same(client, client.fetch(errand), corpus.messages())
+    assert house.files() == []
