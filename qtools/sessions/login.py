@@ -32,6 +32,7 @@ STANDING_CAPABILITIES = (
 )
 
 LONGEST_WAIT_SECONDS = 30.0  # well below the patience of a client (RFC 1939: 10 min)
+MOST_DOUBLINGS = 16  # from a millisecond to more than the longest
 
 
 class Login:
@@ -57,8 +58,8 @@ class Login:
         self._failures = 0
 
     def greet(self) -> "Actions":
-        """Open the dialogue; the stamp shows only where APOP would be accepted."""
-        banner = b" " + self._stamp if self.policy.can_apop() else b""
+        """Open the dialogue; the stamp shows only where APOP can be accepted."""
+        banner = b" " + self._stamp if self.policy.needs_stamp() else b""
         return [Send(b"+OK" + banner + b"\r\n")]
 
     def feed(self, data: bytes) -> "Actions":
@@ -69,14 +70,12 @@ class Login:
     def accepted(self) -> "Actions":
         """Note that the credential asked about was good."""
         asked = self._take_asked()
+        self.is_open = False
         return [Log("Accept::AUTH", asked.mechanism, asked.user)]
 
     def verdict(self, code: int) -> "Actions":
         """Turn the verifier's exit code, negative for a signal, into a reply."""
-        asked = self._take_asked()
-        label, text = VERDICTS.get(code, CRASHED)
-        actions: Actions = [Log("Reject::AUTH", asked.mechanism, asked.user, code)]
-        return actions + self._refuse(label, text) + self._run()
+        return self._judge(code) + self._run()
 
     def tls_started(self) -> "Actions":
         """Start afresh inside TLS: nothing said before it counts (RFC 2595)."""
@@ -125,6 +124,12 @@ class Login:
         actions: Actions = verb.handler(self, *given)
         return actions
 
+    def _judge(self, code: int) -> "Actions":
+        asked = self._take_asked()
+        label, text = VERDICTS.get(code, CRASHED)
+        log = Log("Reject::AUTH", asked.mechanism, asked.user, code)
+        return [log, *self._refuse(label, text)]
+
     def _unavailable(self, keyword: bytes) -> "Actions":
         policy = self.policy
         is_on = {
@@ -140,7 +145,7 @@ class Login:
         return [log, *self._refuse(replies.AUTH, b"TLS required but not negotiated")]
 
     def _refuse(self, label: bytes, text: bytes) -> "Actions":
-        wait = self.policy.delay_seconds * 2**self._failures
+        wait = self.policy.delay_seconds * 2 ** min(self._failures, MOST_DOUBLINGS)
         self._failures += 1
         actions: Actions = [Wait(min(wait, LONGEST_WAIT_SECONDS))] if wait else []
         actions += self.err(text, label)
@@ -156,7 +161,7 @@ class Login:
         except ValueError:
             # No checker takes a longer record; to the client it is a wrong secret.
             self._asked = Verify(b"", mechanism, user)
-            return self.verdict(EXIT_REFUSED)
+            return self._judge(EXIT_REFUSED)
         self._asked = Verify(packed, mechanism, user)
         self._is_paused = True
         return [self._asked]

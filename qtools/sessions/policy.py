@@ -78,6 +78,10 @@ class Policy:
         """Tell whether APOP is open now."""
         return self.apop and not self.lacks_tls(is_plaintext=False)
 
+    def needs_stamp(self) -> bool:
+        """Tell whether APOP is open now or will be inside TLS, which has no greeting."""
+        return self.can_apop() or (self.apop and self.can_start_tls())
+
     def can_start_tls(self) -> bool:
         """Tell whether STLS is open now; TLS inside TLS is not (RFC 2595)."""
         return self.has_stls and not self.is_tls
