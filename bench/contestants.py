@@ -26,6 +26,7 @@ READY = "ready replies"
 C_CHAIN = "C chain"
 C_CHAIN_NODELAY = "C chain -D"
 POPA3D = "popa3d"
+POPA3D_NODELAY = "popa3d -D"
 
 _HOST = "bench.example"
 _DATABASE_HASHES = {"des": "md5", "md5": "md5", "sha512": "sha512"}  # it has no DES

@@ -26,6 +26,8 @@ def folder() -> Path:
 def unpack() -> None:
     """Download and unpack what is missing, and say so; without apt, do nothing."""
     missing = [name for name in PACKAGES if not (folder() / name).is_dir()]
+    if "ucspi-tcp" in missing and shutil.which("tcpserver"):
+        missing.remove("ucspi-tcp")
     if not missing or shutil.which("apt-get") is None:
         return
     folder().mkdir(parents=True, exist_ok=True)

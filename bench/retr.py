@@ -18,6 +18,7 @@ from bench.contestants import (
     C_CHAIN,
     C_CHAIN_NODELAY,
     POPA3D,
+    POPA3D_NODELAY,
     c_chain,
     debian,
     qtools,
@@ -43,6 +44,7 @@ _HEADS = (
     "rate/C",
     "rate/C -D",
     "rate/popa3d",
+    "rate/popa3d -D",
     "CPU ms/MB",
     "CPU/C",
 )
@@ -70,6 +72,7 @@ class _Results:
             rate.ratio(name, C_CHAIN),
             rate.ratio(name, C_CHAIN_NODELAY),
             rate.ratio(name, POPA3D),
+            rate.ratio(name, POPA3D_NODELAY),
             cell(cpu.median(name)),
             cpu.ratio(name, C_CHAIN),
         ]
@@ -97,7 +100,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="a session, at least"
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="names that contain this word")
 
 
