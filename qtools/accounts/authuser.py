@@ -82,7 +82,7 @@ class AuthUser:
             end = self._lines.rfind(b"\n", 0, mark) + 1
             line = self._lines[end : self._lines.find(b"\n", end)]
             stored = hash_of(_cut(line.partition(b":")[2]))
-            if stored:
+            if stored and not line.startswith(b"#"):
                 return stored
         if any(b":" + value + b"\n" in self._lines for value in SYSTEM):
             from qtools.accounts.system import System

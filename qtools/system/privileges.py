@@ -9,7 +9,7 @@ See: checkpassword's interface, cr.yp.to/checkpwd/interface.html.
 
 import posix
 
-from qtools.errors import Temporary, from_os_error
+from qtools.errors import Temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def _change_ids(uid: int, gid: int, groups: "Sequence[int]") -> None:
         posix.setresgid(gid, gid, gid)
         posix.setresuid(uid, uid, uid)
     except OSError as why:
-        raise from_os_error(why, f"become uid {uid}, gid {gid}") from why
+        text = f"unable to become uid {uid}, gid {gid}: {why.strerror}"
+        raise Temporary(text) from why
     verify(uid, gid, groups)
 
 
