@@ -35,11 +35,24 @@ all perl perl -MNet::POP3 -e 1
 all libauthen-sasl-perl perl -MAuthen::SASL -e 1
 all libdigest-hmac-perl perl -MDigest::HMAC_MD5 -e 1
 all liblockfile1 ls /usr/lib/*/liblockfile.so.1
+all libbsd0 ls /usr/lib/*/libbsd.so.0
+all libwrap0 ls /usr/lib/*/libwrap.so.0
+all libevent-2.1-7 ls /usr/lib/*/libevent-2.1.so.7
+all libevent-2.1-7t64 ls /usr/lib/*/libevent-2.1.so.7
+all netbase test -s /etc/protocols
 all libcrypt1 ls /lib/*/libcrypt.so.1
 all procps command -v ps
 all passwd command -v chpasswd
 all util-linux command -v unshare
 EOF
+}
+
+# known PACKAGE...: those that this release of Debian has, under that name.
+known() {
+    for package in "$@"; do
+        apt-cache show "$package" >/dev/null 2>&1 && printf '%s ' "$package"
+    done
+    return 0
 }
 
 # missing GROUP...: the packages whose check fails, each once, on one line.
@@ -62,9 +75,9 @@ if [ -n "$packages" ]; then
         echo "packages.sh: installs Debian packages to build and test with: $packages"
         export DEBIAN_FRONTEND=noninteractive
         # The words of $apt and $packages are to be split.
-        # shellcheck disable=SC2086
+        # shellcheck disable=SC2046,SC2086
         $apt update >/dev/null &&
-            $apt install --no-install-recommends $packages >/dev/null ||
+            $apt install --no-install-recommends $(known $packages) >/dev/null ||
             echo "packages.sh: apt-get failed, see above"
     fi
 fi
