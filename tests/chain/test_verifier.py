@@ -52,13 +52,16 @@ def leave(code: int) -> NoReturn:
 
 
 def write_and_leave(data: bytes, code: int) -> NoReturn:
-    """Write into every pipe that is open, as a verifier gone mad would."""
-    for descriptor in range(3, 64):
+    """Write into the verifier's own pipe, as one gone mad would."""
+    for descriptor in set(os.listdir("/proc/self/fd")) - BEFORE:
         try:
-            posix.write(descriptor, data)
+            posix.write(int(descriptor), data)
         except OSError:
             continue
     posix._exit(code)
+
+
+BEFORE: set[str] = set()
 
 
 def outcome(end: Callable[[], Identity]) -> tuple[int, Identity | None]:
@@ -91,6 +94,8 @@ GOOD = answer.pack(0, Identity(b"joe", 7, 8))
 def test_no_other_end_is_an_accept(
     end: Callable[[], Identity], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    BEFORE.clear()
+    BEFORE.update(os.listdir("/proc/self/fd"))
     assert outcome(end) == (111, None)
     capfd.readouterr()
 
