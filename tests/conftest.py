@@ -4,6 +4,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -31,6 +32,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure() -> None:
+    """Refuse to run where a confusion of str and bytes would go unseen."""
+    if sys.flags.bytes_warning < 2:
+        raise pytest.UsageError("run dev/test.sh, or python -bb -m pytest")
 
 
 def pytest_collection_modifyitems(
@@ -134,7 +141,10 @@ PYTHON = os.environ.get("TEST_PYTHON") or "/usr/bin/python3"
 
 @pytest.fixture(scope="session")
 def session_room() -> Iterator[Path]:
-    """Give a folder, for the whole run, that every user can enter and read."""
+    """Give a folder, for the whole run, that every user can enter and read.
+
+    All test files share it: make a folder in it before you make anything with a name.
+    """
     # Root's own place for temporary files may be closed to others.
     place = "/tmp" if support.IS_ROOT else None
     path = Path(tempfile.mkdtemp(prefix="qtools-", dir=place))
