@@ -10,6 +10,7 @@ import sys
 
 from qtools.accounts.interface import Unknown
 from qtools.errors import Hard, Refused
+from qtools.linked import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def load(words: "Sequence[str]") -> "list[Opener]":
 
 def _opener(kind: str, where: str) -> "Opener":
     module = MODULES[kind]
+    preload(kind)
     __import__(module)
     open_source: Callable[[bytes], Source] = sys.modules[module].open_source
     return lambda: open_source(where.encode("utf-8", "surrogateescape"))

@@ -57,7 +57,7 @@ CREATE TABLE credential (
 
 USER_OCTETS = 248  # "USER " and CRLF fill the 255 octets of a line, see: RFC 2449
 SECRET_OCTETS = 248  # likewise after "PASS "
-SALT_OCTETS = 16
+DECOY_OCTETS = 16  # of randomness in the secret that nobody has
 
 
 _QUERY = """
@@ -226,7 +226,7 @@ class Store:
         """Have strangers cost what the method last chosen costs."""
         row = self._execute("SELECT value FROM meta WHERE name = 'decoy'").fetchone()
         if row is None or hashes.method_of(row[0]) != hashes.method_of(stored):
-            decoy = hashes.make(os.urandom(SALT_OCTETS), method)
+            decoy = hashes.make(os.urandom(DECOY_OCTETS).hex().encode(), method)
             self._execute("REPLACE INTO meta VALUES ('decoy', ?)", (decoy,))
 
     def _pragma(self, name: str) -> int:

@@ -155,6 +155,14 @@ def test_the_decoy_follows_the_method(path: bytes) -> None:
     assert Database(path).decoy() == b""
 
 
+def test_the_decoys_secret_can_be_hashed(
+    path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", lambda octets: b"\0" * octets)
+    add(path, b"joe")
+    assert Database(path).decoy().startswith(b"$1$")
+
+
 def test_nothing_is_changed_when_something_fails(path: bytes) -> None:
     accounts = Store(path)
     with pytest.raises(Refused, match="empty"), accounts:
