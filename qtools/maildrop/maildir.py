@@ -62,11 +62,11 @@ class Maildir:
             self.close()
             doing = "read maildir " + path.decode("ascii", "backslashreplace")
             raise from_os_error(why, doing) from why
-        self._paths = [folder + name for _, name, folder, _ in found]
-        self._octets = [
-            octets.promised(uids.base(name), length) for _, name, _, length in found
-        ]
         self.count = len(found)
+        self._paths = [path for _, _, path, _ in found]
+        self._bases = [uids.base(name) for _, name, _, _ in found]
+        lengths = [length for _, _, _, length in found]
+        self._octets = list(map(octets.promised, self._bases, lengths))
 
     def close(self) -> None:
         """Let go of the Maildir."""
@@ -95,7 +95,7 @@ class Maildir:
     def all_uids(self) -> "Sequence[bytes]":
         """Give uid() of every message."""
         if not self._uids:
-            self._uids = uids.assign([uids.base(path[4:]) for path in self._paths])
+            self._uids = uids.assign(self._bases)
         return self._uids
 
     def open(self, number: int) -> int:
@@ -177,12 +177,13 @@ class Maildir:
         found = []
         for folder in FOLDERS:
             for name in self._names(folder):
+                path = folder + name
                 try:
-                    facts = posix.stat(folder + name, dir_fd=self._root)
+                    facts = posix.stat(path, dir_fd=self._root)
                 except OSError:
                     continue  # moved on meanwhile, or a link that leads nowhere
                 if facts.st_mode & _TYPE_BITS == _REGULAR:
-                    found.append((facts[_MTIME], name, folder, facts.st_size))
+                    found.append((facts[_MTIME], name, path, facts.st_size))
         found.sort()
         if len({uids.base(name) for _, name, _, _ in found}) < len(found):
             return self._without_twins(found)
@@ -193,8 +194,8 @@ class Maildir:
         first: dict[bytes, bytes] = {}
         single = []
         for entry in reversed(found):
-            path = entry[2] + entry[1]
-            known = first.setdefault(uids.base(entry[1]), path)
+            _, name, path, _ = entry
+            known = first.setdefault(uids.base(name), path)
             if known != path and update.is_same_file(self._root, known, path):
                 self._twins[known] = path
             else:
@@ -233,7 +234,7 @@ class Maildir:
         lost: dict[bytes, list[int]] = {}
         for index, path in enumerate(self._paths):
             if path not in listed:
-                lost.setdefault(uids.base(path[4:]), []).append(index)
+                lost.setdefault(self._bases[index], []).append(index)
         for base, indexes in lost.items():
             found = places.get(base, [])
             if len(indexes) == 1 == len(found):

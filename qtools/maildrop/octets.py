@@ -18,18 +18,20 @@ def promised(base: bytes, file_octets: int) -> int:
     A line end adds one octet at most and a missing last one two. A ",S=" that is not
     the file's length tells that the file was rewritten after it got its name.
     """
+    if b",W=" not in base:
+        return UNKNOWN
     wire = _field(base, b",W=")
     if not file_octets <= wire <= 2 * file_octets + 2:
         return UNKNOWN
-    return wire if _field(base, b",S=") in (UNKNOWN, file_octets) else UNKNOWN
+    if b",S=" in base and _field(base, b",S=") != file_octets:
+        return UNKNOWN
+    return wire
 
 
 def _field(base: bytes, mark: bytes) -> int:
     """Read the decimal number behind a mark in the name."""
-    _, found, rest = base.rpartition(mark)
-    digits = rest.partition(b",")[0]
-    is_number = found and digits.isdigit() and len(digits) < 16
-    return int(digits) if is_number else UNKNOWN
+    digits = base.rpartition(mark)[2].partition(b",")[0]
+    return int(digits) if digits.isdigit() and len(digits) < 16 else UNKNOWN
 
 
 def count(descriptor: int) -> int:

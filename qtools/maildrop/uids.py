@@ -27,7 +27,7 @@ def assign(bases: "Sequence[bytes]") -> "Sequence[bytes]":
     first keeps it; the others are told apart by their order, not by their flags, which
     change from session to session.
     """
-    if all(map(_is_allowed, bases)) and len(set(bases)) == len(bases):
+    if _are_allowed(bases) and len(set(bases)) == len(bases):
         return bases
     seen: dict[bytes, int] = {}
     found = []
@@ -37,6 +37,13 @@ def assign(bases: "Sequence[bytes]") -> "Sequence[bytes]":
         is_fit = not earlier and _is_allowed(name)
         found.append(name if is_fit else _substitute(name, earlier))
     return found
+
+
+def _are_allowed(names: "Sequence[bytes]") -> bool:
+    """Judge all at once: one by one takes five times as long."""
+    if not all(names) or max(map(len, names), default=0) > LONGEST_OCTETS:
+        return False
+    return not b"".join(names).translate(None, _ALLOWED)
 
 
 def _is_allowed(name: bytes) -> bool:
