@@ -66,7 +66,8 @@ class Transaction:
         self._language = style.language
         self._lines = Lines()
         self._deleted: set[int] = set()
-        self._octets_left: int | None = None  # not summed up yet
+        self._total: int | None = None  # octets of all messages, once summed up
+        self._marked_octets = 0  # of those marked; kept from then on
         self._last = 0
         self._junk = 0
         self._is_updated = False
@@ -108,13 +109,19 @@ class Transaction:
             return [self._update()]
         return [Close(EXIT_DONE, why)]
 
-    def tally(self) -> tuple[int, int, int, int]:
-        """Give the messages and octets left, then those deleted."""
-        drop = self._drop
-        deleted = self._deleted if self._is_updated else ()
-        octets = sum(map(self._octets, deleted))
-        total = sum(drop.all_octets()) + self._extra * drop.count
-        return drop.count - len(deleted), total - octets, len(deleted), octets
+    def tally(self) -> tuple[int, int | None, int, int | None]:
+        """Give the messages and octets left, then those deleted.
+
+        Octets are None when the client never made us count them: that is no small
+        work, and not worth a line in a log.
+        """
+        count, total, marked = self._drop.count, self._total, self._marked_octets
+        if not self._is_updated:
+            return count, total, 0, 0
+        gone = len(self._deleted)
+        if total is None:
+            return count - gone, None, gone, None
+        return count - gone, total - marked, gone, marked
 
     def _step(self, line: bytes) -> "Actions":
         keyword, rest = verbs.split(line)
@@ -165,10 +172,10 @@ class Transaction:
 
     def _left(self) -> int:
         """Give the octets of all messages that are not marked."""
-        if self._octets_left is None:
-            total = sum(self._drop.all_octets()) + self._extra * self._drop.count
-            self._octets_left = total - sum(map(self._octets, self._deleted))
-        return self._octets_left
+        if self._total is None:
+            self._total = sum(self._drop.all_octets()) + self._extra * self._drop.count
+            self._marked_octets = sum(map(self._octets, self._deleted))
+        return self._total - self._marked_octets
 
     def _table(self, row: bytes, values: "Iterable[object]") -> "Actions":
         """List what is not marked, in one piece."""
@@ -189,6 +196,7 @@ class Transaction:
         if text:
             number = self._number(text)
             return [Send(replies.ok(b"%d %d" % (number, self._octets(number))))]
+        self._left()
         octets = self._drop.all_octets()
         if self._extra:
             octets = [each + self._extra for each in octets]
@@ -221,8 +229,8 @@ class Transaction:
     def delete(self, text: bytes) -> "Actions":
         """Mark a message (DELE)."""
         number = self._number(text)
-        if self._octets_left is not None:
-            self._octets_left -= self._octets(number)
+        if self._total is not None:
+            self._marked_octets += self._octets(number)
         self._deleted.add(number)
         self._last = max(self._last, number)
         return [Send(self._ok)]
@@ -230,7 +238,7 @@ class Transaction:
     def reset(self) -> "Actions":
         """Take all marks back (RSET)."""
         self._deleted.clear()
-        self._octets_left = None
+        self._marked_octets = 0
         self._last = 0
         return [Send(self._ok)]
 

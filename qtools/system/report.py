@@ -14,6 +14,10 @@ from pwd import getpwuid
 
 from qtools.system.logline import escape
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class Report:
     """The lines about one session.
@@ -31,12 +35,13 @@ class Report:
         """Say that a session begins."""
         self._write(syslog.LOG_INFO, "connected")
 
-    def ended(self, why: str, tally: tuple[int, int, int, int]) -> None:
+    def ended(self, why: str, tally: "Sequence[int | None]") -> None:
         """Say how it ended.
 
-        tally: messages and octets left, messages and octets deleted.
+        tally: messages and octets left, messages and octets deleted; None if unknown.
         """
-        counts = "({}/{} msgs/bytes left, {}/{} deleted)".format(*tally)
+        shown = ["-" if count is None else count for count in tally]
+        counts = "({}/{} msgs/bytes left, {}/{} deleted)".format(*shown)
         self._write(syslog.LOG_INFO, f"{why} {counts}")
 
     def failed(self, text: str) -> None:

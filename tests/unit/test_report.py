@@ -33,6 +33,11 @@ def test_a_session_in_two_lines(logged: list[tuple[int, str]]) -> None:
     ]
 
 
+def test_octets_may_be_unknown(logged: list[tuple[int, str]]) -> None:
+    Report(b"h", b"u").ended("timeout", (3, None, 1, None))
+    assert logged[0][1] == "[h][u] timeout (3/- msgs/bytes left, 1/- deleted)"
+
+
 def test_a_quiet_report_keeps_errors(logged: list[tuple[int, str]]) -> None:
     told = Report(b"192.0.2.7", b"joe", is_quiet=True)
     told.started()

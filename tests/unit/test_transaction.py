@@ -227,11 +227,19 @@ def test_a_trace_hides_secrets() -> None:
 
 def test_the_tally_counts_what_update_removed() -> None:
     dialogue = session()
-    dialogue.feed(b"DELE 1\r\n")
+    dialogue.feed(b"DELE 1\r\nSTAT\r\nDELE 2\r\n")
     assert dialogue.tally() == (5, 84, 0, 0)
     dialogue.feed(b"QUIT\r\n")
     dialogue.updated(0)
-    assert dialogue.tally() == (4, 46, 1, 38)
+    assert dialogue.tally() == (3, 19, 2, 65)
+
+
+def test_the_tally_counts_no_octets_for_its_own_sake() -> None:
+    dialogue = session()
+    dialogue.feed(b"DELE 1\r\nLIST 2\r\nQUIT\r\n")
+    assert dialogue.tally() == (5, None, 0, 0)
+    dialogue.updated(0)
+    assert dialogue.tally() == (4, None, 1, None)
 
 
 class Model:
