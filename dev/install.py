@@ -10,6 +10,7 @@ upgrade finds the old file or the new one, never half of one.
 import os
 import py_compile
 import re
+import subprocess
 import sys
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -17,6 +18,7 @@ MANIFEST = "INSTALLED"
 PATH_LINE = re.compile(r"^sys\.path\.insert\(0, .*\)$", re.MULTILINE)
 # The kernel cuts an interpreter line off behind this many octets (127 before 5.1).
 SHEBANG_OCTETS = 255
+NOBODY = 65534
 
 
 class Plan:
@@ -97,6 +99,21 @@ def check_open_to_all(plan: Plan) -> None:
         print(f"install: other users cannot reach {path}: see the mode of {part}")
         if os.geteuid() == 0 and not plan.is_forced:
             sys.exit("install: give another PYTHON= or PREFIX=, or FORCE=1")
+    if os.geteuid() == 0 and not plan.is_forced:
+        check_runs_unprivileged()
+
+
+def check_runs_unprivileged() -> None:
+    """Refuse an interpreter that fails for others, e.g. for a library out of reach."""
+    words = [interpreter(), "-IS", "-c", "import _ctypes, _socket, _sqlite3"]
+    done = subprocess.run(
+        words, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", check=False
+    )
+    if done.returncode:
+        sys.exit(
+            f"install: {interpreter()} does not run, see above, for other users;"
+            " give another PYTHON=, or FORCE=1"
+        )
 
 
 def listing(folder: str, suffix: str) -> list[str]:
