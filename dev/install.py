@@ -14,6 +14,9 @@ import subprocess
 import sys
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, SOURCE)  # install runs isolated
+from dev.link import link  # noqa: E402  # it needs the line above
+
 MANIFEST = "INSTALLED"
 PATH_LINE = re.compile(r"^sys\.path\.insert\(0, .*\)$", re.MULTILINE)
 # The kernel cuts an interpreter line off behind this many octets (127 before 5.1).
@@ -155,6 +158,8 @@ def install_package(plan: Plan) -> None:
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
         plan.files.append(cache)
+    path = f"{plan.lib}/linked.{sys.implementation.cache_tag}"
+    plan.write(path, link(SOURCE, plan.lib), 0o644)
 
 
 def install_programs(plan: Plan, programs: list[str]) -> None:

@@ -43,8 +43,9 @@ class Link:
         """
         if self.main is not None:
             return guard.guarded(self.main, self.argv)
-        # The interpreter ignores it, and that would outlive the exec.
-        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        # The interpreter ignores them, and that would outlive the exec.
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(number, _signal.SIG_DFL)
         try:
             posix.execve(self.path, self.argv, posix.environ)
         except OSError as why:
@@ -116,8 +117,7 @@ def _tool_of(stub: bytes) -> str:
 
 
 def _renamed(stub: bytes, own: str, tool: str) -> bytes:
-    head, _, tail = stub.rpartition(f'run("{own}")'.encode())
-    return head + f'run("{tool}")'.encode() + tail
+    return stub.replace(f'"{own}"'.encode(), f'"{tool}"'.encode())
 
 
 def _read(path: bytes) -> bytes:

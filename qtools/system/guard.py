@@ -5,10 +5,12 @@ The only place that prints an exception: program name, colon, reason, on descrip
 Nothing of it ever goes to the network.
 """
 
+import gc
 import posix
 import sys
 
 from qtools.errors import EXIT_TEMPORARY, Failure
+from qtools.linked import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 def load(tool: str) -> "Main":
     """Import a tool by its name and give its main()."""
+    preload(tool)
     module = "qtools.tools." + tool
     __import__(module)
     main: Main = sys.modules[module].main
@@ -32,6 +35,7 @@ def run(tool: str) -> "NoReturn":
     Leaves by _exit: an orderly shutdown of the interpreter costs as much as the
     login itself and has nothing left to flush.
     """
+    gc.disable()  # a process this short has nothing to collect
     posix._exit(guarded(load(tool), sys.argv))
 
 

@@ -18,12 +18,13 @@ from tests.support import TOP
 # A layer, and the layers it may import besides itself and errors.
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "linked": (),
     "protocol": (),
     "sessions": ("protocol",),
     "system.ffi": (),
-    "system": ("protocol", "system.ffi"),
+    "system": ("linked", "protocol", "system.ffi"),
     "maildrop": ("protocol", "system"),
-    "accounts": ("protocol", "system", "system.ffi"),
+    "accounts": ("linked", "protocol", "system", "system.ffi"),
     "chain": ("protocol", "sessions", "system", "maildrop"),
     "server": ("protocol", "sessions", "system", "maildrop", "accounts", "chain"),
     "tools": (
@@ -41,9 +42,9 @@ PURE_MODULES = {"binascii", "_md5", "_operator", "_sha1", "_sha2", "_sha256", "_
 CONTRACTS = {("sessions", "qtools.maildrop.interface")}
 
 # Only these may import under a name that is computed at run time: the stub's word for
-# its tool (and through it the next link of the chain), and the kind of an account
-# source. A module named in a string has to be below them like any other.
-DYNAMIC = {"qtools.system.guard", "qtools.accounts.registry"}
+# its tool (and through it the next link of the chain), the kind of an account source,
+# and what install linked. A module named in a string has to be below like any other.
+DYNAMIC = {"qtools.linked", "qtools.system.guard", "qtools.accounts.registry"}
 MODULE_IN_STRING = re.compile(r"qtools(\.[a-z_]+)+")
 
 # Only for annotations, and only behind the guard that is never true.
