@@ -7,7 +7,6 @@ a strict build of the system's library does not refuse it. See: RFC 1939 section
 (APOP), RFC 2195 (CRAM-MD5), RFC 2104 (HMAC).
 """
 
-import sys
 from _md5 import md5  # type: ignore[import-not-found]  # typeshed leaves it out
 from _operator import _compare_digest
 
@@ -24,8 +23,7 @@ def apop(challenge: bytes, secret: bytes) -> bytes:
     Takes the challenge with its angle brackets.
     See: RFC 1939 section 7 (APOP).
     """
-    digest: str = md5(challenge + secret, usedforsecurity=False).hexdigest()
-    return digest.encode()
+    return _md5(challenge + secret).encode()
 
 
 def cram_md5(challenge: bytes, secret: bytes) -> bytes:
@@ -38,9 +36,7 @@ def cram_md5(challenge: bytes, secret: bytes) -> bytes:
         key = md5(key, usedforsecurity=False).digest()
     key = key.ljust(BLOCK_OCTETS, b"\0")
     inner = md5(key.translate(_INNER) + challenge, usedforsecurity=False).digest()
-    outer = key.translate(_OUTER) + inner
-    digest: str = md5(outer, usedforsecurity=False).hexdigest()
-    return digest.encode()
+    return _md5(key.translate(_OUTER) + inner).encode()
 
 
 def equal(one: bytes, other: bytes) -> bool:
@@ -68,22 +64,29 @@ def hexadecimal(secret: bytes, digits: int) -> bytes | None:
 
     32 is MD5, 40 SHA-1, 64 SHA-256.
     """
-    if digits not in _UNSALTED:
-        return None
-    for module in _UNSALTED[digits][1:]:
-        try:
-            __import__(module)
-        except ImportError:
-            continue
-        make = getattr(sys.modules[module], _UNSALTED[digits][0])
-        digest: str = make(secret, usedforsecurity=False).hexdigest()
-        return digest.encode()
-    return None
+    make = _UNSALTED.get(digits)
+    return None if make is None else make(secret).encode()
 
 
-# Digits -> function, and the C modules that may have it; SHA-256 moved in Python 3.12.
-_UNSALTED = {
-    32: ("md5", "_md5"),
-    40: ("sha1", "_sha1"),
-    64: ("sha256", "_sha2", "_sha256"),
-}
+def _md5(data: bytes) -> str:
+    digest: str = md5(data, usedforsecurity=False).hexdigest()
+    return digest
+
+
+def _sha1(data: bytes) -> str:
+    from _sha1 import sha1  # type: ignore[import-not-found]  # as _md5
+
+    digest: str = sha1(data, usedforsecurity=False).hexdigest()
+    return digest
+
+
+def _sha256(data: bytes) -> str:
+    try:
+        from _sha2 import sha256  # type: ignore[import-not-found]  # as _md5
+    except ImportError:  # before Python 3.12
+        from _sha256 import sha256  # type: ignore[import-not-found]  # as _md5
+    digest: str = sha256(data, usedforsecurity=False).hexdigest()
+    return digest
+
+
+_UNSALTED = {32: _md5, 40: _sha1, 64: _sha256}

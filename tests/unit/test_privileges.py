@@ -55,7 +55,7 @@ class System:
         self.setuid(uid)
 
     def chdir(self, path: bytes) -> None:
-        self.did.append(path)
+        self.did.append(path.decode())
 
 
 def test_groups_gid_uid_and_directory_in_this_order(
@@ -63,7 +63,7 @@ def test_groups_gid_uid_and_directory_in_this_order(
 ) -> None:
     system = System(monkeypatch)
     privileges.become(7, 8, [8], b"/home/joe")
-    assert system.did == ["groups", "gid", "uid", b"/home/joe"]
+    assert system.did == ["groups", "gid", "uid", "/home/joe"]
 
 
 def test_nothing_is_done_when_nothing_is_asked(
@@ -95,7 +95,7 @@ def test_a_step_that_did_nothing_is_found(
     monkeypatch.setattr(posix, step, lambda *_: value)
     with pytest.raises(Temporary, match="this process"):
         privileges.become(7, 8, [8], b"/home/joe")
-    assert b"/home/joe" not in system.did
+    assert "/home/joe" not in system.did
 
 
 @pytest.mark.parametrize("step", ["setgroups", "setresgid", "setresuid", "chdir"])
@@ -115,7 +115,7 @@ def test_a_step_that_fails_is_temporary(
 def test_one_is_what_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     system = System(monkeypatch, uid=7)
     privileges.become(7, 7, [7], b"/home/joe")
-    assert system.did == [b"/home/joe"]
+    assert system.did == ["/home/joe"]
 
 
 @pytest.mark.parametrize(("uid", "gid"), [(8, 7), (7, 8), (0, 0)])
