@@ -58,15 +58,19 @@ class Maildir:
         try:
             self._root = posix.open(path, _OPEN_FOLDER)
             found = self._scan()
+            bases = uids.bases([name for _, name, _, _ in found])
+            if len(set(bases)) < len(bases):
+                found = self._without_twins(found)
+                bases = uids.bases([name for _, name, _, _ in found])
         except OSError as why:
             self.close()
             doing = "read maildir " + path.decode("ascii", "backslashreplace")
             raise from_os_error(why, doing) from why
         self.count = len(found)
         self._paths = [path for _, _, path, _ in found]
-        self._bases = [uids.base(name) for _, name, _, _ in found]
+        self._bases = bases
         lengths = [length for _, _, _, length in found]
-        self._octets = list(map(octets.promised, self._bases, lengths))
+        self._octets = list(map(octets.promised, bases, lengths))
 
     def close(self) -> None:
         """Let go of the Maildir."""
@@ -185,8 +189,6 @@ class Maildir:
                 if facts.st_mode & _TYPE_BITS == _REGULAR:
                     found.append((facts[_MTIME], name, path, facts.st_size))
         found.sort()
-        if len({uids.base(name) for _, name, _, _ in found}) < len(found):
-            return self._without_twins(found)
         return found
 
     def _without_twins(self, found: "list[Found]") -> "list[Found]":

@@ -20,18 +20,23 @@ def base(name: bytes) -> bytes:
     return name.partition(b":")[0]
 
 
-def assign(bases: "Sequence[bytes]") -> "Sequence[bytes]":
+def bases(names: "Sequence[bytes]") -> list[bytes]:
+    """Give base() of each, in less time than that many calls take."""
+    return [name.partition(b":")[0] for name in names]
+
+
+def assign(names: "Sequence[bytes]") -> "Sequence[bytes]":
     """Give the unique-id of each message from its base name.
 
     Of several messages with one base name (a new/ and a cur/ that were merged) the
     first keeps it; the others are told apart by their order, not by their flags, which
     change from session to session.
     """
-    if _are_allowed(bases) and len(set(bases)) == len(bases):
-        return bases
+    if _are_allowed(names) and len(set(names)) == len(names):
+        return names
     seen: dict[bytes, int] = {}
     found = []
-    for name in bases:
+    for name in names:
         earlier = seen.get(name, 0)
         seen[name] = earlier + 1
         is_fit = not earlier and _is_allowed(name)
