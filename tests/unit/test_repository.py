@@ -91,7 +91,7 @@ def test_stubs_differ_in_the_name_of_the_tool_only(tool: str) -> None:
     """The hand-over knows our programs by that."""
     stub = text_of(f"bin/{tool}")
     assert stub.count(tool) == 2
-    assert stub.replace(f'run("{tool}")', 'run("popup")') == text_of("bin/popup")
+    assert stub.replace(f'"{tool}"', '"popup"') == text_of("bin/popup")
 
 
 def test_each_tool_is_a_stub_a_module_a_script_and_a_page() -> None:
