@@ -165,7 +165,7 @@ class Server:
         self.has_port = has_port
         self._log = site.place / "log"
         self._errors = site.place / "errors"
-        self._mark = f"{MARK}={mark}".encode()
+        self._mark = mark
 
     @property
     def log(self) -> list[str]:
@@ -190,15 +190,21 @@ class Server:
 
     def processes(self) -> dict[int, str]:
         """Give the processes that were started from here: number and name."""
-        found = {}
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                environ = Path("/proc", name, "environ").read_bytes()
-                if self._mark in environ.split(b"\0"):
-                    found[int(name)] = Path("/proc", name, "comm").read_text()[:-1]
-            except OSError:
-                continue
-        return found
+        return marked(self._mark)
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Give the processes with this mark in their environment: number and name."""
+    found = {}
+    wanted = f"{MARK}={mark}".encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            environ = Path("/proc", name, "environ").read_bytes()
+            if wanted in environ.split(b"\0"):
+                found[int(name)] = Path("/proc", name, "comm").read_text()[:-1]
+        except OSError:
+            continue
+    return found
 
 
 def is_listening(port: int) -> bool:
