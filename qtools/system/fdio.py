@@ -14,6 +14,7 @@ from time import monotonic
 IDLE_SECONDS = 1200  # what qmail's tools allow; RFC 1939 asks for 10 minutes at least
 PEEK_OCTETS = 512  # more than one command; what follows it stays in the kernel
 READ_OCTETS = 65536
+LONGEST_SECONDS = 2_000_000  # poll() counts milliseconds in 31 bits
 PIPE_OCTETS = 4096  # a pipe that polls as writable takes this much without blocking
 
 
@@ -39,15 +40,21 @@ class Wire:
         idle_seconds: float = IDLE_SECONDS,
         write_seconds: float = IDLE_SECONDS,
     ) -> None:
-        self.idle_seconds = idle_seconds
-        self.write_seconds = write_seconds
+        self.idle_seconds = min(idle_seconds, LONGEST_SECONDS)
+        self.write_seconds = min(write_seconds, LONGEST_SECONDS)
         self.has_line = False  # one more is known to wait behind what read_line gave
+        self._lifeline = -1
         self._in, self._in_socket = in_fd, _socket_on(in_fd)
         self._out, self._out_socket = out_fd, _socket_on(out_fd)
         self._readable = poll()
         self._readable.register(in_fd, POLLIN)
         self._writable = poll()
         self._writable.register(out_fd, POLLOUT)
+
+    def lifeline(self, descriptor: int) -> None:
+        """Take the peer for lost when the far end of this descriptor is closed."""
+        self._lifeline = descriptor
+        self._readable.register(descriptor, 0)  # a hang-up is told without asking
 
     def release(self) -> None:
         """Let go of the descriptors without closing them."""
@@ -60,7 +67,10 @@ class Wire:
         """Give a wire on the same numbers after something else was put there."""
         self.release()
         limits = self.idle_seconds, self.write_seconds
-        return Wire(self._in, self._out, *limits)
+        wire = Wire(self._in, self._out, *limits)
+        if self._lifeline >= 0:
+            wire.lifeline(self._lifeline)
+        return wire
 
     def set_nodelay(self) -> None:
         """Have small replies leave at once where the output is a TCP connection."""
@@ -117,8 +127,11 @@ class Wire:
 
     def _await(self, deadline: float) -> None:
         left = deadline - monotonic()
-        if left <= 0 or not self._readable.poll(left * 1000):
+        ready = self._readable.poll(left * 1000) if left > 0 else []
+        if not ready:
             raise TimedOut
+        if ready[-1][0] == self._lifeline:
+            raise PeerLost
 
     def write(self, data: bytes) -> None:
         """Send all of it.
