@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 SERVED_REASON = "served"
+BATCH_OCTETS = 4096  # held back at most while more commands wait to be answered
 
 
 class Dialogue:
@@ -59,7 +60,7 @@ class Dialogue:
 
     def _listen(self) -> "list[Action]":
         try:
-            if not self._wire.has_line:
+            if not self._wire.has_line or len(self._out) >= BATCH_OCTETS:
                 self._flush()
             data = self._wire.read_line()
         except TimedOut:
@@ -87,6 +88,7 @@ class Dialogue:
     def _consult(self, action: "Action") -> None:
         """Perform what needs the clerk; it is always the last of a list."""
         if isinstance(action, Verify):
+            self._wire.has_line = False  # the chain may have read what was waiting
             code = self._clerk.verify(
                 Request(
                     VERIFY,
