@@ -17,7 +17,7 @@ from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qtools.system.guard import Main
+    from types import ModuleType
 
 OURS = ("checkpw", "pop3d", "popup")
 FORCE_EXEC = b"QTOOLS_EXEC"  # in the environment: exec every link from here on
@@ -26,23 +26,36 @@ DEFAULT_PATH = b"/bin:/usr/bin"  # when PATH is unset, as execvp has it
 FILE_TYPE, REGULAR_FILE = 0o170000, 0o100000  # the stat module is not for free
 
 STUB_OCTETS = 1024  # ours are shorter
+ENVIRON_OCTETS = 1 << 18
+COERCED = b"C.UTF-8"  # what the interpreter puts into LC_CTYPE when it finds C
 
 
 class Link:
     """The next program, found and ready to run."""
 
-    def __init__(self, argv: list[str], path: bytes, main: "Main | None") -> None:
+    def __init__(
+        self, argv: list[str], path: bytes, tool: "ModuleType | None"
+    ) -> None:
         self.argv = argv
         self.path = path
-        self.main = main
+        self._tool = tool
+
+    def foresee(self) -> None:
+        """Load what the program is going to load, as far as that can be told.
+
+        What is loaded before a fork need not be loaded, or copied, behind it.
+        """
+        foresee = getattr(self._tool, "foresee", None)
+        if foresee is not None:
+            foresee(self.argv)
 
     def run(self) -> int:
         """Become the next program; give its exit code if it was called.
 
         Raises: Failure when it can't be run.
         """
-        if self.main is not None:
-            return guard.guarded(self.main, self.argv)
+        if self._tool is not None:
+            return guard.guarded(self._tool.main, self.argv)
         # The interpreter ignores them, and that would outlive the exec.
         for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
             _signal.signal(number, _signal.SIG_DFL)
@@ -64,7 +77,20 @@ def prepare(argv: list[str], *, force_exec: bool = False) -> Link:
         posix.environ[FORCE_EXEC] = b"1"
     path = find(argv[0])
     tool = None if FORCE_EXEC in posix.environ else _ours(path)
+    if not tool:
+        _restore_locale()
     return Link(argv, path, guard.load(tool) if tool else None)
+
+
+def _restore_locale() -> None:
+    """Hand the environment on as it came (PEP 538 has the interpreter change it)."""
+    if posix.environ.get(b"LC_CTYPE") != COERCED:
+        return
+    for entry in _read(b"/proc/self/environ", ENVIRON_OCTETS).split(b"\0"):
+        if entry.startswith(b"LC_CTYPE="):
+            posix.environ[b"LC_CTYPE"] = entry.partition(b"=")[2]
+            return
+    del posix.environ[b"LC_CTYPE"]
 
 
 def find(program: str) -> bytes:
@@ -120,13 +146,13 @@ def _renamed(stub: bytes, own: str, tool: str) -> bytes:
     return stub.replace(f'"{own}"'.encode(), f'"{tool}"'.encode())
 
 
-def _read(path: bytes) -> bytes:
+def _read(path: bytes, octets: int = STUB_OCTETS) -> bytes:
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return posix.read(descriptor, STUB_OCTETS)
+        return posix.read(descriptor, octets)
     except OSError:
         return b""
     finally:
