@@ -11,11 +11,12 @@ from select import POLLIN, poll
 
 from qtools.chain import handover
 from qtools.chain.request import EVENTS
-from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
-from qtools.protocol import replies
+from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY, Failure
+from qtools.protocol import replies, tongue
 from qtools.sessions.login import lasting_capabilities
 from qtools.sessions.policy import CRASHED, VERDICTS
 from qtools.system import guard, verdict
+from qtools.system.fdio import PeerLost, TimedOut, Wire
 from qtools.system.logline import escape
 from qtools.system.ucspi import TlsFailed
 
@@ -42,9 +43,11 @@ class Office:
         self,
         subprogram: list[str],
         policy: "Policy",
+        stamp: bytes,
         log: "SessionLog | None",
         control: "TlsControl | None",
     ) -> None:
+        self.lifeline = -1  # the dialogue is in this process
         self.on_accept: Callable[[], None] | None = None
         self.unshared: list[int] = []  # descriptors the chain must not get
         self.code = EXIT_DONE
@@ -52,11 +55,13 @@ class Office:
         self.user = b""
         self._subprogram = subprogram
         self._policy = policy
+        self._challenge = b"\0" + stamp + b"\0"
         self._log = log
         self._control = control
         self._attempts_left = policy.attempts
         self._is_accepted = False
         self._has_greeted = False
+        self._is_foreseen = False
 
     def log(self, event: str, mechanism: str, user: bytes, note: str = "") -> None:
         """Write one line to the session log, where there is one."""
@@ -98,9 +103,10 @@ class Office:
 
         Gives SERVED, or the code with which it refused: an exit code, negative for a
         signal. A dialogue that asks more often than a client may is refused unheard.
+        So is one with another challenge: it could play back a digest heard before.
         """
         self._attempts_left -= 1
-        if self._attempts_left < 0:
+        if self._attempts_left < 0 or not asked.record.endswith(self._challenge):
             return EXIT_REFUSED
         self.mechanism, self.user = asked.mechanism, asked.user
         code = self._watch(*self._spawn(asked))
@@ -109,8 +115,8 @@ class Office:
         if not self._is_accepted:
             return code
         self.code = code if code >= 0 else EXIT_TEMPORARY
-        if code > 0 and not self._has_greeted:
-            _speak_for(code)
+        if code and not self._has_greeted:
+            _speak_for(code, asked.language)
         return SERVED
 
     def _accept(self) -> None:
@@ -125,6 +131,7 @@ class Office:
         posix.write(writer, asked.record)  # 512 octets fit into any pipe
         posix.close(writer)
         notes, noting = posix.pipe()
+        self._foresee()
         pid = posix.fork()
         if not pid:
             for descriptor in (notes, *self.unshared):
@@ -150,6 +157,15 @@ class Office:
         environ[b"POP3CAPA"] = b"\n".join(lasting_capabilities(self._policy))
         posix._exit(guard.guarded(self._run_next, sys.argv))
 
+    def _foresee(self) -> None:
+        """Load the rest of the chain here; what can't be is the child's to report."""
+        if not self._is_foreseen:
+            self._is_foreseen = True
+            try:
+                handover.prepare(self._subprogram).foresee()
+            except Failure:
+                return
+
     def _run_next(self, _argv: list[str]) -> int:
         return handover.prepare(self._subprogram).run()
 
@@ -161,7 +177,8 @@ class Office:
         waiting.register(child, POLLIN)
         is_open = True
         while is_open:
-            ready = dict(waiting.poll())
+            # What came between the two looks of one poll() is seen by the next.
+            ready = dict(waiting.poll()) and dict(waiting.poll(0))
             note = posix.read(notes, 1) if notes in ready else b""
             is_open = bool(note) and note != verdict.GREETED
             if note and not self._is_accepted:
@@ -172,13 +189,16 @@ class Office:
         return posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
 
 
-def _speak_for(code: int) -> None:
+def _speak_for(code: int, language: bytes) -> None:
     """Answer for a session that was let in and ended before it spoke."""
     label, text = VERDICTS.get(code, CRASHED)
+    wire = Wire()
     try:
-        posix.write(1, replies.err(text, label))
-    except OSError:
+        wire.write(replies.err(tongue.translate(language, text), label))
+    except (PeerLost, TimedOut):
         return
+    finally:
+        wire.release()
 
 
 def _tls_note() -> str:

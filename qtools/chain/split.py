@@ -6,13 +6,14 @@ ask; the parent does what is asked, if it is one of four things, and reads nothi
 client sent but the one record. As popa3d does it.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import _socket
 import posix
 
 from qtools.chain import request
 from qtools.chain.office import SERVED
 from qtools.chain.request import END, LOG, REASONS, REQUEST_OCTETS, VERIFY, Request
-from qtools.errors import EXIT_TEMPORARY
+from qtools.errors import EXIT_HARD, EXIT_TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Window:
     """The child's side: asks the office through the socket."""
 
     def __init__(self, channel: _socket.socket, control: "TlsControl | None") -> None:
+        self.lifeline = channel.fileno()  # hangs up when the office is gone
         self._channel = channel
         self._control = control
 
@@ -84,8 +86,9 @@ def run(
     office.unshared.append(here.fileno())
     code, reason = _serve(here, office)
     here.close()
+    posix.kill(child, _signal.SIGKILL)  # it has no more to do, whatever it thinks
     status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
-    return (max(code, status), reason) if reason == LOST else (code, reason)
+    return (status, reason) if status == EXIT_HARD else (code, reason)
 
 
 def _speak(window: Window, confine: "Callable[[], None]", converse: "Converse") -> int:
@@ -115,11 +118,15 @@ def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
                 return office.code, "served"
             _reply(channel, code)
         else:
-            channel.send(_YES if office.start_tls() else b"\0")
+            _send(channel, _YES if office.start_tls() else b"\0")
 
 
 def _reply(channel: _socket.socket, code: int) -> None:
+    _send(channel, code.to_bytes(2, "big", signed=True))
+
+
+def _send(channel: _socket.socket, data: bytes) -> None:
     try:
-        channel.send(code.to_bytes(2, "big", signed=True))
+        channel.send(data)
     except OSError:
         return  # the dialogue has gone; the session needs it no longer

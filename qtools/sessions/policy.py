@@ -79,7 +79,7 @@ class Policy:
         return self.apop and not self.lacks_tls(is_plaintext=False)
 
     def needs_stamp(self) -> bool:
-        """Tell whether APOP is open now or will be inside TLS, which has no greeting."""
+        """Tell whether APOP is open now or will be inside TLS, where none greets."""
         return self.can_apop() or (self.apop and self.can_start_tls())
 
     def can_start_tls(self) -> bool:

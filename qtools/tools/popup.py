@@ -56,8 +56,9 @@ def main(argv: list[str]) -> int:
     control = ucspi.tls_control(posix.environ)
     policy = make_policy(values, posix.environ, has_control=control is not None)
     log = _open_log(argv[0], values, control, is_tls=policy.is_tls)
-    office = Office(rest[1:], policy, log, control)
-    code, reason = _converse(values, rest[0], policy, office, control)
+    stamp = make_stamp(rest[0])
+    office = Office(rest[1:], policy, stamp, log, control)
+    code, reason = _converse(values, Login(stamp, policy), office, control)
     if reason == SERVED_REASON:
         code = office.code
     note = f"why={reason} code={code} seconds={monotonic() - started:.0f}"
@@ -138,8 +139,7 @@ def _open_log(
 
 def _converse(
     values: "Values",
-    hostname: str,
-    policy: Policy,
+    login: Login,
     office: Office,
     control: "TlsControl | None",
 ) -> tuple[int, str]:
@@ -150,7 +150,9 @@ def _converse(
     def converse(clerk: "split.Window | Office") -> tuple[int, str]:
         wire = fdio.Wire(0, 1, idle, write)
         wire.set_nodelay()
-        return Dialogue(Login(make_stamp(hostname), policy), wire, clerk).run()
+        if clerk.lifeline >= 0:
+            wire.lifeline(clerk.lifeline)
+        return Dialogue(login, wire, clerk).run()
 
     if posix.geteuid() or "no-split" in values:
         return converse(office)
