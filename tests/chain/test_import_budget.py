@@ -135,20 +135,10 @@ def test_a_tool_stays_within_its_budget(
     )
     assert scenario.expected in said
     foreign = {name for name in loaded - bare if name.split(".")[0] != "qtools"}
-    allowed, unavoidable = allowance(scenario.name)
-    assert foreign - {name.rstrip("?") for name in allowed} - unavoidable == set()
+    allowed = budget()[scenario.name]
+    assert foreign - {name.rstrip("?") for name in allowed} == set()
     unused = {name for name in allowed if not name.endswith("?")} - foreign
     assert unused == set(), "allowed, but no longer imported"
-
-
-def allowance(name: str) -> tuple[set[str], set[str]]:
-    """Give what a scenario may import, and what that imports unasked (a plus sign)."""
-    allowed, unavoidable = set(), set()
-    for module in budget()[name]:
-        if module.startswith("+"):
-            unavoidable |= imported("-c", f"import {module[1:]}")[0]
-        allowed.add(module.lstrip("+"))
-    return allowed, unavoidable
 
 
 def test_the_list_has_a_line_for_each_scenario() -> None:
@@ -158,7 +148,7 @@ def test_the_list_has_a_line_for_each_scenario() -> None:
 @pytest.mark.parametrize("name", sorted({n for row in budget().values() for n in row}))
 def test_what_is_allowed_is_compiled(name: str) -> None:
     """A module of Python source costs ten times one of C: none is to slip in here."""
-    spec = importlib.util.find_spec(name.strip("+?"))
+    spec = importlib.util.find_spec(name.rstrip("?"))
     assert spec
     assert spec.origin
     assert not spec.origin.endswith(".py")
