@@ -151,9 +151,13 @@ def _open(path: bytes, name: str) -> sqlite.Connection:
 
 def _connect(path: bytes, flags: int, name: str) -> sqlite.Connection:
     connection = sqlite.Connection(sqlite.Sqlite(), path, flags, BUSY_SECONDS)
-    application = connection.row(b"PRAGMA application_id") or (None,)
-    version = connection.row(b"PRAGMA user_version") or (None,)
-    check_version(int(application[0] or 0), int(version[0] or 0), name)
+    try:
+        application = connection.row(b"PRAGMA application_id") or (None,)
+        version = connection.row(b"PRAGMA user_version") or (None,)
+        check_version(int(application[0] or 0), int(version[0] or 0), name)
+    except (sqlite.Failed, Hard):
+        connection.close()
+        raise
     return connection
 
 

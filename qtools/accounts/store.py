@@ -55,6 +55,10 @@ CREATE TABLE credential (
 ) WITHOUT ROWID;
 """
 
+# wipe what is replaced; have a change on disk, its directory entry too, before it is
+# reported
+PRAGMAS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = EXTRA")
+
 USER_OCTETS = 248  # "USER " and CRLF fill the 255 octets of a line, see: RFC 2449
 SECRET_OCTETS = 248  # likewise after "PASS "
 DECOY_OCTETS = 16  # of randomness in the secret that nobody has
@@ -298,6 +302,10 @@ def _connect(path: bytes) -> sqlite3.Connection:
         timeout=BUSY_SECONDS,
         isolation_level=None,
     )
-    for pragma in ("foreign_keys = ON", "secure_delete = ON", "synchronous = EXTRA"):
-        connection.execute("PRAGMA " + pragma)
+    try:
+        for pragma in PRAGMAS:
+            connection.execute("PRAGMA " + pragma)
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection

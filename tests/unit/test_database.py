@@ -31,7 +31,23 @@ def path(tmp_path: Path) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what Store opens; popaccount leaves that to its end."""
+    opened: list[sqlite3.Connection] = []
+    connect = store._connect
+
+    def note(path: bytes) -> sqlite3.Connection:
+        opened.append(connect(path))
+        return opened[-1]
+
+    monkeypatch.setattr(store, "_connect", note)
+    yield
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash with a method that costs nothing where none is named."""
     row = hashes.CRYPT_METHODS["md5"]
     monkeypatch.setitem(hashes.CRYPT_METHODS, "crypt", row)
@@ -310,6 +326,7 @@ def test_the_file_name_is_absolute() -> None:
         open_source(b"accounts.db")
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=600), st.integers(0, 40960))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_crashes(path: bytes, data: bytes, place: int) -> None:

@@ -67,7 +67,9 @@ class Connection:
         self._handle = Pointer(None)
         code = library.open(path, byref(self._handle), flags | NO_MUTEX, None)
         if code:
-            raise self._failed()
+            failed = self._failed()
+            self.close()
+            raise failed
         library.busy_timeout(self._handle, int(busy_seconds * 1000))
 
     def close(self) -> None:
