@@ -9,6 +9,7 @@ whose clients come through a UNIX socket.
 """
 
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -105,7 +106,7 @@ def unpacked(package: str, program: str, *libraries: str) -> list[str]:
 
 
 def _inetd(site: Site) -> list[str]:
-    user = "root" if os.geteuid() == 0 else str(os.geteuid())
+    user = pwd.getpwuid(os.geteuid()).pw_name
     row = f"{HOST}:{site.port} stream tcp nowait {user} {site.service} pop3\n"
     program = unpacked("openbsd-inetd", "usr/sbin/inetd", "libwrap0")
     return [*program, "-E", "-i", site.write("inetd.conf", row)]
