@@ -15,18 +15,21 @@ from qtools.linked import preload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
     from typing import NoReturn
 
     Main = Callable[[list[str]], int]
 
 
-def load(tool: str) -> "Main":
-    """Import a tool by its name and give its main()."""
+def load(tool: str) -> "ModuleType":
+    """Import a tool by its name and give its module, which has a main().
+
+    A tool may also have foresee(argv), which loads what main(argv) is going to need.
+    """
     preload(tool)
     module = "qtools.tools." + tool
     __import__(module)
-    main: Main = sys.modules[module].main
-    return main
+    return sys.modules[module]
 
 
 def run(tool: str) -> "NoReturn":
@@ -36,7 +39,7 @@ def run(tool: str) -> "NoReturn":
     login itself and has nothing left to flush.
     """
     gc.disable()  # a process this short has nothing to collect
-    posix._exit(guarded(load(tool), sys.argv))
+    posix._exit(guarded(load(tool).main, sys.argv))
 
 
 def guarded(main: "Main", argv: list[str]) -> int:
