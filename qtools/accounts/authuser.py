@@ -39,6 +39,11 @@ READ_OCTETS = 1 << 20
 CATCH_ALL = (b"@", b"*")
 
 
+def prepare() -> None:
+    """Load the library for salted hashes, if there is one."""
+    hashes.prepare()
+
+
 def open_source(where: bytes) -> "AuthUser":
     """Open authuser:FILE.
 

@@ -36,6 +36,15 @@ WHERE a.user = ?
 """
 
 
+def prepare() -> None:
+    """Load libraries.
+
+    Raises: Hard when there is no SQLite.
+    """
+    hashes.prepare()
+    _library()
+
+
 def open_source(where: bytes) -> "Database":
     """Open db:FILE.
 
@@ -149,8 +158,17 @@ def _open(path: bytes, name: str) -> sqlite.Connection:
     return _connect(path, sqlite.READ_WRITE, name)
 
 
+_loaded: list[sqlite.Sqlite] = []
+
+
+def _library() -> sqlite.Sqlite:
+    if not _loaded:
+        _loaded.append(sqlite.Sqlite())
+    return _loaded[0]
+
+
 def _connect(path: bytes, flags: int, name: str) -> sqlite.Connection:
-    connection = sqlite.Connection(sqlite.Sqlite(), path, flags, BUSY_SECONDS)
+    connection = sqlite.Connection(_library(), path, flags, BUSY_SECONDS)
     try:
         application = connection.row(b"PRAGMA application_id") or (None,)
         version = connection.row(b"PRAGMA user_version") or (None,)

@@ -95,6 +95,14 @@ def make(secret: bytes, method: str = "") -> bytes:
     return _scrypt(secret, urandom(SALT_OCTETS), *SCRYPT_COST)
 
 
+def prepare() -> None:
+    """Load the library now, if there is one."""
+    try:
+        _library()
+    except Hard:
+        return
+
+
 def _library() -> Crypt:
     if not _crypt:
         _crypt.append(Crypt())

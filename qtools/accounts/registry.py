@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 VARIABLE = b"QTOOLS_ACCOUNTS"
 DEFAULT = "system"
 
-# KIND -> its module, which is imported only when it is asked for and offers
-# open_source(where). Whether it takes a WHERE is its own business.
+# KIND -> its module, which is imported only when it is asked for. It offers prepare(),
+# which loads libraries, and open_source(where); what WHERE may be is its business.
 MODULES = {
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
@@ -48,10 +48,11 @@ def words(given: "Sequence[str]", environ: dict[bytes, bytes]) -> list[str]:
 
 
 def load(words: "Sequence[str]") -> "list[Opener]":
-    """Import the sources' modules and give a function for each that opens it.
+    """Load the sources' modules and libraries, give a function for each to open it.
 
-    To be called before a verifier is forked: modules hold no secrets, and pages that
-    are touched before a fork are not copied by it.
+    To be called before a verifier is forked: none of this holds a secret, and pages
+    that are touched before a fork are not copied by it.
+    Raises: Hard when a library is missing.
     """
     return [_opener(*word.partition(":")[::2]) for word in words]
 
@@ -60,6 +61,7 @@ def _opener(kind: str, where: str) -> "Opener":
     module = MODULES[kind]
     preload(kind)
     __import__(module)
+    sys.modules[module].prepare()
     open_source: Callable[[bytes], Source] = sys.modules[module].open_source
     return lambda: open_source(where.encode("utf-8", "surrogateescape"))
 

@@ -26,6 +26,15 @@ SHADOW = b"/etc/shadow"
 TAIL_OCTETS = 4096
 
 
+def prepare() -> None:
+    """Load libraries.
+
+    Raises: Hard when libc hasn't got what we need.
+    """
+    hashes.prepare()
+    _tables()
+
+
 def open_source(where: bytes) -> "System":
     """Open system.
 
@@ -40,7 +49,7 @@ class System:
     """The system's users."""
 
     def __init__(self) -> None:
-        self._tables = Tables()
+        self._tables = _tables()
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a password and say who it is; see the interface.
@@ -90,6 +99,15 @@ class System:
         one, the system's best method.
         """
         return commonest(_tail(SHADOW)) or hashes.new_setting()
+
+
+_bound: list[Tables] = []
+
+
+def _tables() -> Tables:
+    if not _bound:
+        _bound.append(Tables())
+    return _bound[0]
 
 
 _KEEP = "surrogateescape"

@@ -116,7 +116,7 @@ def test_every_user_of_the_system(
         )
 
     monkeypatch.setattr(system, "getpwnam", getpwnam)
-    monkeypatch.setattr(system, "Tables", Tables)
+    monkeypatch.setattr(system, "_bound", [Tables()])
     monkeypatch.setattr(system, "_tail", lambda _: b"root:*:\njoe:" + HASH + b":")
     monkeypatch.setattr(posix, "geteuid", lambda: 0)
     assert cost(library, system.System(), user.encode(), secret) == ["$1$"]
