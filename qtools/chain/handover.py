@@ -33,9 +33,7 @@ COERCED = b"C.UTF-8"  # what the interpreter puts into LC_CTYPE when it finds C
 class Link:
     """The next program, found and ready to run."""
 
-    def __init__(
-        self, argv: list[str], path: bytes, tool: "ModuleType | None"
-    ) -> None:
+    def __init__(self, argv: list[str], path: bytes, tool: "ModuleType | None") -> None:
         self.argv = argv
         self.path = path
         self._tool = tool
