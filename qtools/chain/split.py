@@ -9,11 +9,13 @@ client sent but the one record. As popa3d does it.
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import _socket
 import posix
+import sys
 
 from qtools.chain import request
 from qtools.chain.office import SERVED
 from qtools.chain.request import END, LOG, REASONS, REQUEST_OCTETS, VERIFY, Request
 from qtools.errors import EXIT_HARD, EXIT_TEMPORARY
+from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +82,11 @@ def run(
         here.close()
         for descriptor in unneeded:
             posix.close(descriptor)
-        posix._exit(_speak(Window(there, control), confine, converse))
+        # Kept until the exit: the office takes the socket's end for the child's.
+        window = Window(there, control)
+        posix._exit(
+            guard.guarded(lambda _: _speak(window, confine, converse), sys.argv)
+        )
     there.close()
     office.on_accept = lambda: _reply(here, SERVED)
     office.unshared.append(here.fileno())
