@@ -304,6 +304,7 @@ def test_a_failure_before_the_greeting_is_silent(
 def test_an_unreadable_maildir_is_silent(tools: Tools, box: Path) -> None:
     os.chmod(box / "Maildir", 0)
     ended = talk([tools.pop3d, "Maildir"], box, b"")
+    os.chmod(box / "Maildir", 0o700)
     assert (ended.output, ended.code) == (b"", 100)
     assert "Permission denied" in ended.errors
 

@@ -184,6 +184,18 @@ def test_a_message_that_is_gone_or_closed_gets_one_reply(
     assert talk.trouble == ""
 
 
+def test_trouble_of_the_system_ends_a_command_not_the_session(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_drop: Drop, _number: int) -> int:
+        raise Temporary("too many open files")
+
+    monkeypatch.setattr(Drop, "open", refuse)
+    wire = Scripted(b"RETR 1\r\n", b"QUIT\r\n")
+    make(wire, b"x")[0].run()
+    assert wire.written == [OK, b"-ERR unable to open that message\r\n", OK]
+
+
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_message_that_breaks_off_never_gets_its_dot(
     make: Make, monkeypatch: pytest.MonkeyPatch, *, commits: bool
