@@ -18,8 +18,8 @@ from qtools.accounts.database import (
     VERSION,
     check_version,
     failure,
-    fold,
 )
+from qtools.accounts.limits import check_secret, name_of
 from qtools.errors import Failure, Refused, from_os_error
 
 TYPE_CHECKING = False
@@ -59,8 +59,6 @@ CREATE TABLE credential (
 # reported
 PRAGMAS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = EXTRA")
 
-USER_OCTETS = 248  # "USER " and CRLF fill the 255 octets of a line, see: RFC 2449
-SECRET_OCTETS = 248  # likewise after "PASS "
 DECOY_OCTETS = 16  # of randomness in the secret that nobody has
 
 
@@ -160,7 +158,7 @@ class Store:
             self._execute(
                 "INSERT INTO account (user, uid, gid, home, maildir, created, changed)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (_name(user), uid, gid, *places, now, now),
+                (name_of(user), uid, gid, *places, now, now),
             )
         except sqlite3.IntegrityError as why:
             raise Refused(f"there is an account {os.fsdecode(user)} already") from why
@@ -205,7 +203,7 @@ class Store:
 
         Raises: Refused for an unknown account.
         """
-        row = self._execute(_QUERY + "WHERE a.user = ?", (_name(user),)).fetchone()
+        row = self._execute(_QUERY + "WHERE a.user = ?", (name_of(user),)).fetchone()
         if row is None:
             raise _no_account(user)
         return Account(row)
@@ -220,7 +218,7 @@ class Store:
         Raises: Refused for an unknown account.
         """
         query = "UPDATE account SET changed = ? WHERE user = ? RETURNING id"
-        rows = self._execute(query, (int(time.time()), _name(user))).fetchall()
+        rows = self._execute(query, (int(time.time()), name_of(user))).fetchall()
         if not rows:
             raise _no_account(user)
         account: int = rows[0][0]
@@ -244,35 +242,6 @@ class Store:
             raise
         except sqlite3.Error as why:
             raise _failed(why, self._name) from why
-
-
-def check_secret(secret: bytes) -> None:
-    """Refuse a secret that no client could send.
-
-    Raises: Refused.
-    """
-    if not secret:
-        raise Refused("an empty password is no password")
-    if len(secret) > SECRET_OCTETS:
-        raise Refused(f"a password has at most {SECRET_OCTETS} octets")
-    if any(octet in secret for octet in (b"\0", b"\r", b"\n")):
-        raise Refused("a password can't hold NUL, CR or LF")
-
-
-def _name(user: bytes) -> str:
-    """Give the name under which an account is kept.
-
-    Raises: Refused when no client could send it or it would spoil a log line.
-    """
-    try:
-        name = fold(user)
-    except UnicodeDecodeError as why:
-        raise Refused("an account's name is UTF-8") from why
-    if not name or len(user) > USER_OCTETS or not name.isprintable() or " " in name:
-        raise Refused(
-            f"an account's name is 1 to {USER_OCTETS} octets, printable, without blanks"
-        )
-    return name
 
 
 def _no_account(user: bytes) -> Refused:

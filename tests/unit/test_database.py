@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qtools.accounts import database, hashes, store
+from qtools.accounts import database, hashes, limits, store
 from qtools.accounts.database import Database, open_source
 from qtools.accounts.interface import Unknown
 from qtools.accounts.store import Store, create
@@ -217,7 +217,7 @@ def test_impossible_names_are_refused(path: bytes, user: bytes) -> None:
 @pytest.mark.parametrize("secret", [b"", b"a\0b", b"a\nb", b"a\rb", b"x" * 249])
 def test_impossible_secrets_are_refused(secret: bytes) -> None:
     with pytest.raises(Refused, match="password"):
-        store.check_secret(secret)
+        limits.check_secret(secret)
 
 
 def test_accounts_are_listed_by_name(path: bytes) -> None:
