@@ -207,7 +207,7 @@ def test_a_program_that_does_not_run_is_temporary(
     assert outcome.code == 1
 
 
-@pytest.mark.parametrize("words", [["-x", "true"], ["--what", "true"], ["-a"]])
+@pytest.mark.parametrize("words", [["-Z", "true"], ["--what", "true"], ["-a"]])
 def test_a_wrong_option_is_misuse(tools: Tools, words: list[str]) -> None:
     outcome = run_before(tools, b"joe\0secret\0", words)
     assert outcome.code == 2
