@@ -43,7 +43,7 @@ ROWS = (
         "where accounts are: system, authuser:FILE,"
         " db:FILE; several in order, separated by spaces",
     ),
-    Option("e", "exec", "", "exec the next program even when it is one of ours"),
+    Option("x", "exec", "", "exec the next program even when it is one of ours"),
     Option("s", "socket", "PATH", "Dovecot's auth socket, for '=' in an authuser file"),
     Option("v", "verbose", "", "say on descriptor 2 why a credential was refused"),
     Option("", "allow-empty", "", "accept empty passwords"),
@@ -69,6 +69,16 @@ def main(argv: list[str]) -> int:
     except Hard as why:
         # a checker has no code for "configured wrongly": see the interface
         raise Temporary(str(why)) from why
+
+
+def foresee(argv: list[str]) -> None:
+    """Load the account sources and the next program.
+
+    Raises: Failure.
+    """
+    values, rest = parse(argv, ROWS, USAGE, Misuse)
+    registry.load(registry.words(values.every("accounts"), posix.environ))
+    handover.prepare(rest, force_exec="exec" in values).foresee()
 
 
 def _run(argv: list[str], values: Values, rest: list[str]) -> int:
