@@ -56,7 +56,8 @@ ROWS = (
 )
 
 DESCRIPTOR = 3
-PLAIN_MECHANISMS = (b"PASS", b"PLAIN", b"LOGIN")
+METHOD = b"POP3METHOD"  # from popup: how the client logged in
+PLAINTEXT_METHODS = (b"User", b"Plain", b"Login")
 
 
 def main(argv: list[str]) -> int:
@@ -147,8 +148,8 @@ def _check(
         raise Misuse(f"bad record on descriptor 3: {why}") from why
     if not user or not (secret or "allow-empty" in values):
         raise Refused("empty user or password")
-    if record.split(b"\0")[3:4] and bytes(record.split(b"\0")[3]) in PLAIN_MECHANISMS:
-        challenge = b""
+    if posix.environ.get(METHOD) in PLAINTEXT_METHODS:
+        challenge = b""  # a digest is not the password
     sources = [open_source() for open_source in openers]
     return registry.verify(sources, user, secret, challenge)
 
