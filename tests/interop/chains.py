@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.interop.servers import unpacked
 from tests.support import foreign
 
 STANDINS = Path(__file__).parent / "standins"
@@ -97,9 +96,16 @@ def _checkpw(*options: str) -> Callable[[Stage], list[str]]:
     return lambda stage: ["checkpw", *options, "--accounts", f"db:{stage.database}"]
 
 
-def _courier(_stage: Stage) -> list[str]:
-    program = "usr/lib/courier/courier/courierpop3d"
-    return unpacked("courier-pop", program, "courier-authlib", "libcourier-unicode4")
+def _courier(stage: Stage) -> list[str]:
+    """Copy it to where the user can run it that checkpw becomes."""
+    folder = stage.place / "courier"
+    folder.mkdir()
+    for package in ("courier-authlib", "libcourier-unicode4"):
+        for library in Path(foreign(package, ".")).rglob("*.so*"):
+            shutil.copy(library, folder)
+    program = foreign("courier-pop", "usr/lib/courier/courier/courierpop3d")
+    shutil.copy(program, folder)
+    return ["env", f"LD_LIBRARY_PATH={folder}", f"{folder}/courierpop3d"]
 
 
 STAMP = rb"\+OK <\d+\.\d+(\.[0-9a-f]+)?@mx\.example\.org>\r\n"

@@ -70,7 +70,9 @@ class House(NamedTuple):
 @pytest.fixture(scope="session")
 def shared_house(tools: Tools, session_room: Path) -> House:
     """Make the house once: hashing a password takes its time."""
-    house = House(tools, session_room / "accounts", session_room / "home")
+    place = session_room / "house"
+    house = House(tools, place / "accounts", place / "home")
+    place.mkdir()
     house.home.mkdir(mode=0o755)
     os.chown(house.home, *OWNER)
     popaccount = [tools.popaccount, "--db", str(house.database)]

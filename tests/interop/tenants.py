@@ -50,11 +50,14 @@ class Tenant(NamedTuple):
 
 
 def _change(*words: str) -> None:
-    """Run a command that changes users; another one may hold the lock just now."""
+    """Run a command that changes users.
+
+    Just now another one may hold the lock, or the user's last process be ending.
+    """
 
     def is_done() -> bool:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        is_busy = "try again later" in done.stderr
+        is_busy = "try again later" in done.stderr or "is currently" in done.stderr
         assert done.returncode == 0 or is_busy, done.stderr
         return not is_busy
 

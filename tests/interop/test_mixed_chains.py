@@ -97,7 +97,7 @@ def reader(session_room: Path) -> Iterator[Tenant]:
 @pytest.fixture(scope="module")
 def database(reader: Tenant, tools: Tools, session_room: Path) -> Path:
     """Give an account database in which the same user has the same password."""
-    path = session_room / "mixed"
+    path = session_room / "mixed-accounts"
     popaccount = [tools.popaccount, "--db", str(path)]
     who = ["--uid", str(reader.uid), "--gid", str(reader.gid)]
     subprocess.run([*popaccount, "init"], check=True)
