@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Main = Callable[[list[str]], int]
 
 
+FILE_TYPE, SOCKET = 0o170000, 0o140000  # the module stat is not for free
+
+
 def load(tool: str) -> "ModuleType":
     """Import a tool by its name and give its module, which has a main().
 
@@ -57,13 +60,38 @@ def guarded(main: "Main", argv: list[str]) -> int:
 
 
 def complain(argv: list[str], text: str) -> None:
-    """Write one line about this program to descriptor 2, if that is possible."""
+    """Write one line about this program for the operator, if that is possible.
+
+    On descriptor 2, unless that is the client's connection, as inetd has it; then to
+    the system's log.
+    """
     name = argv[0].rpartition("/")[2] if argv else "qtools"
-    line = f"{name}: {text}".encode("ascii", "backslashreplace")
+    line = text.encode("ascii", "backslashreplace")
+    line = line.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     try:
-        posix.write(2, line.replace(b"\n", b"\\n").replace(b"\r", b"\\r") + b"\n")
+        if _is_connection(2):
+            _complain_to_syslog(name, line.decode())
+        else:
+            posix.write(2, name.encode("ascii", "replace") + b": " + line + b"\n")
     except OSError:
         return
+
+
+def _is_connection(descriptor: int) -> bool:
+    """Tell whether this is the very socket on which the client is."""
+    try:
+        here, client = posix.fstat(descriptor), posix.fstat(0)
+    except OSError:
+        return False
+    is_socket = here.st_mode & FILE_TYPE == SOCKET
+    return is_socket and (here.st_dev, here.st_ino) == (client.st_dev, client.st_ino)
+
+
+def _complain_to_syslog(name: str, text: str) -> None:
+    import syslog
+
+    syslog.openlog(name, syslog.LOG_PID, syslog.LOG_MAIL)
+    syslog.syslog(syslog.LOG_ERR, text)
 
 
 def popup() -> "NoReturn":
