@@ -56,6 +56,7 @@ ROWS = (
 )
 
 DESCRIPTOR = 3
+OWN_MAILDIR = b"POP3MAILDIR"  # for pop3d: not a leftover, as MAILDIR may be
 METHOD = b"POP3METHOD"  # from popup: how the client logged in
 PLAINTEXT_METHODS = (b"User", b"Plain", b"Login")
 
@@ -178,5 +179,6 @@ def _set_environment(who: "Identity") -> None:
             environ.pop(name, None)
             if value:
                 environ[name] = value
+    environ.pop(OWN_MAILDIR, None)
     if who.maildir:
-        environ[b"MAILDIR"] = who.maildir
+        environ[b"MAILDIR"] = environ[OWN_MAILDIR] = who.maildir

@@ -132,15 +132,17 @@ def _style(given: "Values", *, is_preauth: bool) -> Style:
 def _path(given: "Values", rest: list[str], *, is_preauth: bool) -> bytes:
     """Find which Maildir to serve.
 
-    A word on the command line beats $MAILDIR, which may be left over from the
-    administrator's own environment.
+    What checkpw says of this very account beats the word that the chain has for all;
+    that beats $MAILDIR, which may be left over from the administrator's environment.
     """
     if len(rest) > 1:
         raise Hard(f"too many arguments; usage: {USAGE}")
     if not rest and not is_preauth:
         raise Hard("needs a maildir, or -a or -u: it cannot log anybody in by itself")
-    named = given.get("maildir") or "".join(rest)
-    return _octets(named) or posix.environ.get(b"MAILDIR") or b"Maildir"
+    named = _octets(given.get("maildir") or "".join(rest))
+    environ = posix.environ
+    own = environ.get(b"POP3MAILDIR")
+    return own or named or environ.get(b"MAILDIR") or b"Maildir"
 
 
 def _report(given: "Values", *, is_preauth: bool) -> Report | None:
