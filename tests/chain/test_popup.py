@@ -21,7 +21,7 @@ from tests.chain.popup import (
     read_some,
 )
 from tests.conftest import Tools
-from tests.support import wait_for
+from tests.support import TOP, wait_for
 
 SOURCE = "P:POP3 S:192.0.2.7:c.example"
 STAMP = re.compile(rb"<([0-9]+)\.([0-9]+)\.[0-9a-f]{16}@mx\.example>")
@@ -708,6 +708,15 @@ def test_a_symlink_to_our_own_is_called(house: House, tools: Tools, room: Path) 
     assert is_called(popup)
     linked = start_inner(house, tools, stub=str(room / "popup"), env=env)
     assert is_called(linked)
+
+
+def test_a_symlink_to_a_checkout_works(house: House, tools: Tools, room: Path) -> None:
+    (room / "popup").symlink_to(TOP / "bin/popup")
+    env = first_in_path(tools, room)
+    popup = start_inner(house, tools, stub=str(room / "popup"), env=env)
+    assert is_called(popup)
+    foreign = start_inner(house, tools, stub=str(room / "popup"))
+    assert not is_called(foreign)
 
 
 def test_killing_the_child_is_no_accept(house: House, dialogue: str) -> None:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: ISC
+"""popup, checkpw and pop3d together: called and exec'd, split and not, all the same."""
+
+import os
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from hashlib import md5
+from hmac import digest as hmac
+from pathlib import Path
+
+import pytest
+
+from tests.chain import checker
+from tests.chain.popup import DIALOGUES, House, Popup
+from tests.conftest import Tools
+
+SOURCE = "P:POP3 S:192.0.2.7:c.example"
+MESSAGE = b"From: a@b\nSubject: hi\n\n.dot\n"
+WAYS = {
+    "called": {},
+    "exec'd": {"QTOOLS_EXEC": "1"},
+}
+
+
+class Chain(House):
+    """A House with one account and one message."""
+
+    def __init__(self, tools: Tools, room: Path) -> None:
+        super().__init__(tools, room)
+        home = checker.own(room / "home")
+        checker.own(home / "Maildir")
+        for folder in ("tmp", "new", "cur"):
+            checker.own(home / "Maildir" / folder)
+        message = home / "Maildir/new/1.x.h"
+        message.write_bytes(MESSAGE)
+        os.utime(message, (1, 1))
+        self.users = room / "users"
+        gone = checker.own(room / "gone")
+        text = "joe:secret\n" + checker.place("joe", home)
+        text += "ann:secret\n" + checker.place("ann", gone)
+        self.users.write_text(text)
+
+    @property
+    def words(self) -> list[str]:
+        return ["checkpw", "--accounts", f"authuser:{self.users}", "pop3d", "Maildir"]
+
+
+@pytest.fixture
+def chain(tools: Tools, room: Path) -> Iterator[Chain]:
+    made = Chain(tools, room)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=DIALOGUES)
+def dialogue(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=sorted(WAYS))
+def way(request: pytest.FixtureRequest) -> dict[str, str]:
+    return WAYS[request.param]
+
+
+def start(chain: Chain, dialogue: str, way: dict[str, str], **env: str) -> Popup:
+    return chain.popup(*chain.words, dialogue=dialogue, env={**way, **env})
+
+
+def test_a_session(chain: Chain, dialogue: str, way: dict[str, str]) -> None:
+    popup = start(chain, dialogue, way)
+    popup.reply()
+    popup.ask(b"USER joe")
+    assert popup.ask(b"PASS secret") == b"+OK \r\n"
+    assert popup.log_line() == f"Accept::AUTH::User {SOURCE} ?~ 'joe'"
+    assert popup.ask(b"STAT").startswith(b"+OK 1 ")
+    popup.send(b"RETR 1\r\n")
+    assert popup.listing()[1:] == [b"From: a@b", b"Subject: hi", b"", b"..dot"]
+    popup.send(b"CAPA\r\n")
+    listed = popup.listing()
+    assert b"USER" in listed
+    assert b"SASL PLAIN LOGIN" in listed
+    assert popup.ask(b"QUIT") == b"+OK \r\n"
+    assert popup.rest() == b""
+    assert popup.code() == 0
+    assert popup.errors() == ""
+    assert popup.log() == [
+        f"Info::END::User {SOURCE} ?~ 'joe' why=served code=0 seconds=N"
+    ]
+    assert os.listdir(chain.room / "home/Maildir/cur") == ["1.x.h:2,"]
+
+
+@pytest.mark.parametrize("wire", ["tcp", "unix", "pipe"])
+def test_one_burst(chain: Chain, dialogue: str, way: dict[str, str], wire: str) -> None:
+    popup = chain.popup(*chain.words, dialogue=dialogue, env=way, wire=wire)
+    popup.send(b"USER joe\r\nPASS secret\r\nNOOP\r\nDELE 1\r\nQUIT\r\n")
+    assert popup.rest().count(b"+OK") == 6
+    assert popup.code() == 0
+    assert os.listdir(chain.room / "home/Maildir/new") == []
+
+
+@pytest.mark.parametrize(
+    ("user", "secret"), [(b"joe", b"wrong"), (b"joe", b" secret"), (b"nobody", b"x")]
+)
+def test_a_wrong_password_and_a_second_try(
+    chain: Chain, dialogue: str, way: dict[str, str], user: bytes, secret: bytes
+) -> None:
+    popup = start(chain, dialogue, way)
+    popup.reply()
+    popup.ask(b"USER " + user)
+    assert popup.ask(b"PASS " + secret) == b"-ERR [AUTH] authorization failed\r\n"
+    popup.ask(b"USER joe")
+    assert popup.ask(b"PASS secret") == b"+OK \r\n"
+    assert popup.ask(b"QUIT") == b"+OK \r\n"
+    assert popup.code() == 0
+    assert [line.split(" ")[0] for line in popup.log()] == [
+        "Reject::AUTH::User",
+        "Accept::AUTH::User",
+        "Info::END::User",
+    ]
+
+
+def test_one_reply_when_there_is_no_maildir(
+    chain: Chain, dialogue: str, way: dict[str, str]
+) -> None:
+    popup = start(chain, dialogue, way)
+    popup.send(b"USER ann\r\nPASS secret\r\nSTAT\r\n")
+    reply = popup.replies(3)[2]
+    assert reply.startswith(b"-ERR ")
+    assert popup.rest() == b""
+    assert popup.code() in (0, 100, 111)
+
+
+def test_accounts_that_cannot_be_read_are_no_wrong_password(
+    chain: Chain, dialogue: str, way: dict[str, str]
+) -> None:
+    chain.users.unlink()
+    popup = start(chain, dialogue, way)
+    popup.send(b"USER joe\r\nPASS secret\r\n")
+    assert popup.replies(3)[2].startswith(b"-ERR [SYS/")
+
+
+def test_apop(chain: Chain, dialogue: str, way: dict[str, str]) -> None:
+    popup = start(chain, dialogue, way, POP3AUTH="apop")
+    stamp = popup.reply()[4:-2]
+    digest = md5(stamp + b"secret", usedforsecurity=False).hexdigest().encode()
+    assert popup.ask(b"APOP joe " + digest) == b"+OK \r\n"
+    assert popup.log_line() == f"Accept::AUTH::Apop {SOURCE} ?~ 'joe'"
+    popup.ask(b"QUIT")
+    assert popup.code() == 0
+
+
+def test_cram_md5(chain: Chain, dialogue: str, way: dict[str, str]) -> None:
+    popup = start(chain, dialogue, way, POP3SASL="cram-md5")
+    popup.reply()
+    challenge = popup.ask(b"AUTH CRAM-MD5")
+    assert re.match(rb"\+ [A-Za-z0-9+/=]+\r\n", challenge)
+    stamp = b64decode(challenge[2:])
+    digest = hmac(b"secret", stamp, "md5").hex().encode()
+    assert popup.ask(b64encode(b"joe " + digest)) == b"+OK \r\n"
+    assert popup.log_line() == f"Accept::AUTH::Cram-Md5 {SOURCE} ?~ 'joe'"
+
+
+def test_a_login_in_german_goes_on_in_german(
+    chain: Chain, dialogue: str, way: dict[str, str]
+) -> None:
+    popup = start(chain, dialogue, way)
+    popup.reply()
+    popup.ask(b"LANG de")
+    popup.ask(b"USER joe")
+    assert popup.ask(b"PASS secret").startswith(b"+OK")
+    assert popup.ask(b"RETR 9") == b"-ERR so viele Nachrichten sind nicht da\r\n"
