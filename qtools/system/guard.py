@@ -42,13 +42,15 @@ def run(tool: str) -> "NoReturn":
     login itself and has nothing left to flush.
     """
     gc.disable()  # a process this short has nothing to collect
-    posix._exit(guarded(load(tool).main, sys.argv))
+    posix._exit(guarded(lambda argv: load(tool).main(argv), sys.argv))
 
 
 def guarded(main: "Main", argv: list[str]) -> int:
     """Call main and give its exit code, reporting a failure as one line."""
     try:
         return main(argv)
+    except SystemExit as done:  # --help and --version have answered
+        return int(done.code or 0)
     except Failure as why:
         complain(argv, str(why))
         return why.code
