@@ -50,6 +50,8 @@ def guarded(main: "Main", argv: list[str]) -> int:
     try:
         return main(argv)
     except SystemExit as done:  # --help and --version have answered
+        if sys.stdout is not None:
+            sys.stdout.flush()  # popaccount's argparse prints
         return int(done.code or 0)
     except Failure as why:
         complain(argv, str(why))
