@@ -13,8 +13,8 @@ from _operator import _compare_digest
 HEX_OCTETS = 32
 
 BLOCK_OCTETS = 64  # of MD5, see: RFC 2104 section 2
-_INNER = bytes(octet ^ 0x36 for octet in range(256))
-_OUTER = bytes(octet ^ 0x5C for octet in range(256))
+_INNER = int.from_bytes(b"\x36" * BLOCK_OCTETS, "big")
+_OUTER = int.from_bytes(b"\x5c" * BLOCK_OCTETS, "big")
 
 
 def apop(challenge: bytes, secret: bytes) -> bytes:
@@ -34,9 +34,10 @@ def cram_md5(challenge: bytes, secret: bytes) -> bytes:
     key = secret
     if len(key) > BLOCK_OCTETS:
         key = md5(key, usedforsecurity=False).digest()
-    key = key.ljust(BLOCK_OCTETS, b"\0")
-    inner = md5(key.translate(_INNER) + challenge, usedforsecurity=False).digest()
-    return _md5(key.translate(_OUTER) + inner).encode()
+    block = int.from_bytes(key.ljust(BLOCK_OCTETS, b"\0"), "big")
+    inner = (block ^ _INNER).to_bytes(BLOCK_OCTETS, "big")
+    outer = (block ^ _OUTER).to_bytes(BLOCK_OCTETS, "big")
+    return _md5(outer + md5(inner + challenge, usedforsecurity=False).digest()).encode()
 
 
 def equal(one: bytes, other: bytes) -> bool:
