@@ -477,6 +477,22 @@ def test_a_log_on_the_client_s_connection_is_none(
     assert popup.rest() == b"-ERR [AUTH] authorization failed\r\n"
 
 
+def test_a_log_that_nobody_reads_any_more_costs_nobody_his_mail(
+    house: House, dialogue: str
+) -> None:
+    there, here = os.pipe()
+    popup = house.popup(
+        *house.play("say:+OK \\r\\n", "echo"), dialogue=dialogue, more={5: here}
+    )
+    os.close(here)
+    os.close(there)
+    log_in(popup)
+    assert popup.reply() == b"+OK \r\n"
+    assert popup.ask(b"QUIT") == b"+OK said QUIT\r\n"
+    assert popup.code() == 0
+    assert popup.errors() == ""
+
+
 def test_the_log_can_be_elsewhere(house: House, dialogue: str) -> None:
     there, here = os.pipe()
     popup = house.popup(

@@ -308,6 +308,36 @@ def test_read_and_write_may_be_the_same(house: House, dialogue: str) -> None:
     theirs.close()
 
 
+@pytest.mark.parametrize("is_used", [False, True])
+def test_low_numbers_as_servers_give_them(
+    house: House, dialogue: str, *, is_used: bool
+) -> None:
+    """sslserver gives the first free numbers: the record's 3 is one of them."""
+    ends = Descriptors()
+    env = {"UCSPITLS": "", "SSLCTLFD": "3", "SSLREADFD": "4", "SSLWRITEFD": "6"}
+    places = {3: ends.their_control, 4: ends.read, 6: ends.write}
+    words = house.play("say:+OK \\r\\n")
+    popup = house.popup(*words, dialogue=dialogue, env=env, more=places)
+    ends.close_theirs()
+    lines = b"USER joe\r\nPASS x\r\n"
+    popup.reply()
+    if is_used:
+        popup.ask(b"STLS")
+        ends.control.sendall(b"\0\0")
+        os.write(ends.to_program, lines)
+    else:
+        popup.send(lines)
+    told = house.told()
+    assert told["record"].startswith("joe\0x\0<")
+    assert popup.code() == 0
+    inherited = set(map(int, told["descriptors"]))
+    note = int(told["environ"]["QTOOLS_VERDICT"])
+    expected = {0, 1, 2, 3, 5, note}
+    assert inherited == (expected if is_used else expected | {4, 6})
+    assert popup.log()[0].startswith("Accept::AUTH::User ")
+    ends.close()
+
+
 # Real TLS --------------------------------------------------------------------
 
 
