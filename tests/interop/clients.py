@@ -190,6 +190,30 @@ def _mpop(errand: Errand) -> Fetched:
     return _contents(maildir / "new")
 
 
+# getmail waits for each delivery by a condition that its handler of SIGCHLD notifies.
+# When the child ends first it waits in vain, for minutes: this one remembers.
+GETMAIL = """
+import runpy, sys, threading
+from getmailcore import baseclasses
+
+class Condition(threading.Condition):
+    is_notified = False
+
+    def notify_all(self):
+        self.is_notified = True
+        super().notify_all()
+
+    def wait(self, timeout=None):
+        while not self.is_notified:
+            super().wait(0.01)
+        return True
+
+baseclasses.Condition = Condition
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def _getmail(errand: Errand) -> Fetched:
     maildir = errand.maildir()
     text = f"""
@@ -212,7 +236,9 @@ def _getmail(errand: Errand) -> Fetched:
     given = errand.write("getmailrc", re.sub("(?m)^ +", "", text))
     program = need("getmail", "getmail6")
     folder = errand.folder("state")
-    errand.run(program, f"--getmaildir={folder}", f"--rcfile={given}")
+    wrapper = errand.write("getmail.py", GETMAIL)
+    words = [program, f"--getmaildir={folder}", f"--rcfile={given}"]
+    errand.run("/usr/bin/python3", wrapper, *words)
     return _contents(maildir / "new")
 
 

@@ -28,6 +28,7 @@ from tests.support import foreign, free_port, need, wait_for
 HOST = "127.0.0.1"
 HOSTNAME = "mx.example.org"
 LISTENING = "0A"  # the state in /proc/net/tcp
+ACCEPTING = "00010000"  # the flags in /proc/net/unix
 MARK = "QTOOLS_INTEROP"  # in the environment of whatever a test has started
 
 
@@ -208,12 +209,14 @@ def marked(mark: str) -> dict[int, str]:
     return found
 
 
-def is_listening(port: int) -> bool:
-    """Tell whether somebody listens on a port, without troubling him."""
-    wanted = f":{port:04X}"
-    with open("/proc/net/tcp", encoding="ascii") as file:
+def is_listening(site: Site, *, has_port: bool) -> bool:
+    """Tell whether somebody listens, without troubling him."""
+    with open(f"/proc/net/{'tcp' if has_port else 'unix'}", encoding="ascii") as file:
         rows = [line.split() for line in file]
-    return any(row[1].endswith(wanted) and row[3] == LISTENING for row in rows[1:])
+    if has_port:
+        wanted = f":{site.port:04X}"
+        return any(row[1].endswith(wanted) and row[3] == LISTENING for row in rows[1:])
+    return any(row[-1] == site.socket and row[3] == ACCEPTING for row in rows[1:])
 
 
 def _script(path: Path, place: Path, environment: dict[str, str], chain: str) -> Path:
@@ -250,10 +253,10 @@ def running(
     server = Server(site, mark, has_port=superserver.has_port)
     process = subprocess.Popen([run], cwd="/", stdin=subprocess.DEVNULL)
     try:
-        if superserver.has_port:
-            wait_for(lambda: is_listening(site.port) or process.poll() is not None)
-        else:
-            wait_for(lambda: os.path.exists(site.socket) or process.poll() is not None)
+        has_port = superserver.has_port
+        wait_for(
+            lambda: is_listening(site, has_port=has_port) or process.poll() is not None
+        )
         assert process.poll() is None, server.errors
         yield server
     finally:
