@@ -11,7 +11,13 @@ from select import POLLIN, poll
 
 from qtools.chain import handover
 from qtools.chain.request import EVENTS
-from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY, Failure
+from qtools.errors import (
+    EXIT_DONE,
+    EXIT_HARD,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+    Failure,
+)
 from qtools.protocol import replies, tongue
 from qtools.sessions.login import lasting_capabilities
 from qtools.sessions.policy import CRASHED, VERDICTS
@@ -114,7 +120,9 @@ class Office:
             self._accept()
         if not self._is_accepted:
             return code
-        self.code = code if code >= 0 else EXIT_TEMPORARY
+        # Whatever number a program of others ends with, ours are a closed set.
+        is_ours = code in (EXIT_DONE, EXIT_REFUSED, EXIT_HARD)
+        self.code = code if is_ours else EXIT_TEMPORARY
         if code and not self._has_greeted:
             _speak_for(code, asked.language)
         return SERVED
