@@ -106,6 +106,17 @@ def unpacked(package: str, program: str, *libraries: str) -> list[str]:
     return ["env", f"LD_LIBRARY_PATH={':'.join(sorted(folders))}", path]
 
 
+def of_systemd(program: str) -> list[str]:
+    """Give the start of a command with a program of systemd's, which need not be here.
+
+    A container has no use for it, so make test does not install it.
+    """
+    if installed := shutil.which(program):
+        return [installed]
+    libraries = ("libsystemd-shared", "libapparmor1", "libip4tc2", "libkmod2")
+    return unpacked("systemd", f"usr/bin/{program}", *libraries)
+
+
 def _inetd(site: Site) -> list[str]:
     user = pwd.getpwuid(os.geteuid()).pw_name
     row = f"{HOST}:{site.port} stream tcp nowait {user} {site.service} pop3\n"
@@ -136,12 +147,7 @@ def _xinetd(site: Site) -> list[str]:
 
 
 def _systemd(site: Site) -> list[str]:
-    name = "systemd-socket-activate"
-    installed = shutil.which(name)
-    libraries = ("libsystemd-shared", "libip4tc2", "libkmod2")
-    program = (
-        [installed] if installed else unpacked("systemd", f"usr/bin/{name}", *libraries)
-    )
+    program = of_systemd("systemd-socket-activate")
     listen = ["-l", f"{HOST}:{site.port}", "--accept", "--inetd"]
     return [*program, *listen, "-E", MARK, str(site.service)]
 
