@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     Handler = Callable[..., Any]
 
 
+# Of POP3's commands those whose arguments are secrets, whether we have them or not.
+SECRET_KEYWORDS = (b"PASS", b"APOP", b"AUTH")
+
+
 class Verb:
     """One command.
 
@@ -80,8 +84,12 @@ def is_md5_hex(text: bytes) -> bool:
 
 
 def masked(table: "dict[bytes, Verb]", line: bytes) -> bytes:
-    """Give the line as a debug log may show it, secrets replaced."""
-    keyword, rest = split(line)
-    verb = table.get(keyword)
-    is_secret = verb.is_secret if verb else keyword in (b"PASS", b"APOP", b"AUTH")
-    return keyword + b" <hidden>" if rest and is_secret else line
+    """Give the line as a debug log may show it, secrets replaced.
+
+    A secret that was mistyped is still one: blanks before the keyword, or something
+    else than one space behind it, hide nothing of it.
+    """
+    start = line.strip()[:4].upper()
+    verb = table.get(start)
+    is_secret = verb.is_secret if verb else start in SECRET_KEYWORDS
+    return start + b" <hidden>" if is_secret and len(line.strip()) > 4 else line

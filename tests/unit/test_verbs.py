@@ -134,6 +134,10 @@ TABLE = {b"PASS": row(1, 1, is_secret=True), b"USER": row(1, 1)}
         (b"APOP joe 0123", b"APOP <hidden>"),
         (b"AUTH PLAIN AGEAYg==", b"AUTH <hidden>"),
         (b"XYZZY joe", b"XYZZY joe"),
+        (b"PASS\tsecret", b"PASS <hidden>"),
+        (b" PASS secret", b"PASS <hidden>"),
+        (b"passsecret", b"PASS <hidden>"),
+        (b"AUTH ", b"AUTH "),
     ],
 )
 def test_secrets_are_masked(line: bytes, shown: bytes) -> None:
