@@ -47,8 +47,10 @@ def newcomer(room: Path) -> Path:
 @pytest.fixture
 def demo(checkout: Path, newcomer: Path) -> Iterator["subprocess.Popen[str]"]:
     """Run make demo as somebody who is not root."""
+    # What runs the tests in the background may ignore the signal, and we with it.
+    heeding = ["env", "--default-signal=INT"]
     process = subprocess.Popen(
-        [need("make", "make"), "demo", f"PYTHON={PYTHON}"],
+        [*heeding, need("make", "make"), "demo", f"PYTHON={PYTHON}"],
         cwd=checkout,
         env=environment(newcomer),
         stdin=subprocess.DEVNULL,
