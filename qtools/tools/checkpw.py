@@ -170,7 +170,9 @@ def _may_be(who: "Identity", *, allow_root: bool) -> bool:
 def _set_environment(who: "Identity") -> None:
     """Set USER, HOME and SHELL as for a login, and MAILDIR when there is one.
 
-    An account without a name of its own leaves the environment as it is.
+    An account without a name of its own leaves USER, HOME and SHELL as they are. No
+    account leaves MAILDIR: what was there before us is somebody else's mail, or
+    everybody's.
     """
     environ = posix.environ
     if who.name:
@@ -179,6 +181,7 @@ def _set_environment(who: "Identity") -> None:
             environ.pop(name, None)
             if value:
                 environ[name] = value
-    environ.pop(OWN_MAILDIR, None)
-    if who.maildir:
-        environ[b"MAILDIR"] = environ[OWN_MAILDIR] = who.maildir
+    for name in (b"MAILDIR", OWN_MAILDIR):
+        environ.pop(name, None)
+        if who.maildir:
+            environ[name] = who.maildir

@@ -35,7 +35,8 @@ def test_an_accounts_own_maildir_is_served(
         made = subprocess.run(
             ["sh", "-c", 'exec "$@" 3<"$0"', str(record), *checkpw],
             input=b"STAT\r\nQUIT\r\n",
-            env=tools.environment(POP3MAILDIR="/leftover"),
+            # left over, and another's
+            env=tools.environment(POP3MAILDIR="/leftover", MAILDIR=f"{home}/Elsewhere"),
             capture_output=True,
             check=False,
         )

@@ -49,7 +49,12 @@ def record(user: str, secret: bytes, *more: bytes) -> bytes:
 def test_a_user_is_become_as_checkpassword_does(tools: Tools, user: str) -> None:
     account = pwd.getpwnam(user)
     outcome = run(
-        tools, record(user, b"secret", STAMP), HOME="/root", SHELL="x", USER="root"
+        tools,
+        record(user, b"secret", STAMP),
+        HOME="/root",
+        SHELL="x",
+        USER="root",
+        MAILDIR="/root/Maildir",
     )
     assert outcome.code == 0
     assert outcome.errors == ""
@@ -342,6 +347,15 @@ def test_an_account_without_ids_does_not_run_as_root(tools: Tools, room: Path) -
     ).told
     assert told
     assert (told.uid, told.place, told.user, told.home) == (0, "/", "u", "h")
+
+
+def test_a_maildir_left_over_is_nobodys(tools: Tools, room: Path) -> None:
+    word = file(room, "joe:secret\n")
+    outcome = run(
+        tools, b"joe\0secret\0", "-a", word, "--allow-root", MAILDIR="/m", HOME="h"
+    )
+    assert outcome.told
+    assert (outcome.told.maildir, outcome.told.home) == ("", "h")
 
 
 def test_a_place_makes_it_usable_for_pop3(tools: Tools, room: Path) -> None:
