@@ -26,6 +26,7 @@ CRYPT_METHODS = {
 }
 METHODS = (*CRYPT_METHODS, "scrypt")
 
+BCRYPT = b"$2"
 BCRYPT_OCTETS = 72  # it silently ignores what follows
 
 SCRYPT = b"$scrypt$"
@@ -41,10 +42,12 @@ def matches(secret: bytes, stored: bytes) -> bool:
     """Say whether the stored hash was made from this secret.
 
     Whatever is not a hash, a locked or an empty one for instance, matches nothing.
+    Neither does a secret of which the method would leave a part unread.
     Raises: Hard when the method isn't there.
     """
     made = _again(secret, stored) if stored else None
-    return made is not None and equal(made, stored)
+    is_whole = not stored.startswith(BCRYPT) or len(secret) <= BCRYPT_OCTETS
+    return made is not None and equal(made, stored) and is_whole
 
 
 def burn(secret: bytes, stored: bytes) -> None:
@@ -118,7 +121,7 @@ def _make_crypt(secret: bytes, prefix: bytes, cost: int) -> bytes | None:
     setting = library.setting(prefix, cost)
     if setting is None:
         return None
-    if setting.startswith(b"$2") and len(secret) > BCRYPT_OCTETS:
+    if setting.startswith(BCRYPT) and len(secret) > BCRYPT_OCTETS:
         raise Hard(f"bcrypt uses no more than {BCRYPT_OCTETS} octets of a secret")
     return library.hash(secret, setting)
 

@@ -42,6 +42,29 @@ def test_bcrypt_cuts_no_secret() -> None:
         hashes.make(b"x" * 73, "bcrypt")
 
 
+@pytest.mark.parametrize("form", [b"$2a$", b"$2b$", b"$2y$"])
+def test_what_bcrypt_would_not_read_matches_nothing(form: bytes) -> None:
+    stored = Crypt().hash(b"x" * 72, form + b"04$abcdefghijklmnopqrstuu")
+    assert stored is not None
+    assert hashes.matches(b"x" * 72, stored)
+    assert not hashes.matches(b"x" * 73, stored)
+    assert not hashes.matches(b"x" * 72 + b"anything", stored)
+
+
+def test_a_secret_too_long_for_bcrypt_costs_what_others_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+
+    def again(secret: bytes, stored: bytes) -> bytes:
+        asked.append(secret)
+        return stored
+
+    monkeypatch.setattr(hashes, "_again", again)
+    assert not hashes.matches(b"x" * 73, b"$2b$04$")
+    assert asked == [b"x" * 73]
+
+
 @pytest.mark.parametrize(
     "setting", [b"ab", b"$1$abcdefgh$", b"$5$rounds=1000$x$", b"$6$rounds=1000$x$"]
 )
