@@ -71,15 +71,25 @@ def verify(
 ) -> "Identity":
     """Ask the sources in order who this is.
 
-    Raises: Refused, when nobody knows the account after spending what a known one
-    costs; Temporary, Hard.
+    Raises: Refused, unknown accounts and those of a source whose checks cost nothing
+    having spent what the checks of the others cost; Temporary, Hard.
     """
     for source in sources:
         try:
             return source.verify(user, secret, challenge)
         except Unknown:
             continue
+        except Refused:
+            if not source.decoy():
+                _burn(sources, secret)
+            raise
+    _burn(sources, secret)
+    raise Refused("unknown account")
+
+
+def _burn(sources: "Sequence[Source]", secret: bytes) -> None:
+    """Spend what the first of the sources whose checks cost anything spends."""
     from qtools.accounts.hashes import burn
 
-    burn(secret, sources[-1].decoy())
-    raise Refused("unknown account")
+    decoys = (source.decoy() for source in sources)
+    burn(secret, next(filter(None, decoys), b""))

@@ -43,11 +43,13 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Counting:
     return counting
 
 
-def cost(library: Counting, source: "Source", user: bytes, secret: bytes) -> list[str]:
+def cost(
+    library: Counting, source: "Source", user: bytes, secret: bytes, *more: "Source"
+) -> list[str]:
     """Give the methods by which a guess is hashed, once for each time."""
     library.settings.clear()
     with contextlib.suppress(Refused):
-        registry.verify([source], user, secret, b"<1@h>")
+        registry.verify([source, *more], user, secret, b"<1@h>")
     return [hashes.method_of(setting) for setting in library.settings]
 
 
@@ -87,6 +89,16 @@ def test_everybody_in_a_database(
     library: Counting, database: Database, user: bytes, secret: bytes
 ) -> None:
     assert cost(library, database, user, secret) == ["$1$"]
+
+
+@pytest.mark.parametrize("user", [b"joe", b"clear", b"weak", b"barred", b"stranger"])
+def test_everybody_in_two_sources_in_either_order(
+    library: Counting, database: Database, user: bytes
+) -> None:
+    lines = b"clear:secret\nweak:%5ebe2294ecd0e0f08eab7690d2a6ee69\n!barred:\n"
+    plain = AuthUser(lines)
+    assert cost(library, database, user, b"wrong", plain) == ["$1$"]
+    assert cost(library, plain, user, b"wrong", database) == ["$1$"]
 
 
 USERS = {"joe": HASH, "locked": b"!" + HASH, "never": b"*", "none": b"", "old": HASH}

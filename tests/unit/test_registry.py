@@ -77,10 +77,24 @@ def test_the_first_that_knows_decides() -> None:
         registry.verify(sources, b"trouble", b"", b"")
 
 
-def test_a_stranger_costs_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("decoys", "spent"),
+    [
+        ([b"$1$a", b"$6$b"], [b"$1$a"]),
+        ([b"", b"$6$b"], [b"$6$b"]),
+        ([b"$6$b", b""], [b"$6$b"]),
+        ([b"", b""], [b""]),
+    ],
+)
+def test_a_stranger_costs_one_hash(
+    monkeypatch: pytest.MonkeyPatch, decoys: list[bytes], spent: list[bytes]
+) -> None:
     burnt: list[bytes] = []
     monkeypatch.setattr(hashes, "burn", lambda _, stored: burnt.append(stored))
-    sources = [Fake(b"ann", b"one", b"$1$a"), Fake(b"ben", b"two", b"$6$b")]
+    sources = [
+        Fake(name, b"one", decoy)
+        for name, decoy in zip((b"ann", b"ben"), decoys, strict=True)
+    ]
     with pytest.raises(Refused, match="unknown"):
         registry.verify(sources, b"tom", b"one", b"")
-    assert burnt == [b"$6$b"]
+    assert burnt == spent
