@@ -18,8 +18,9 @@ comment, so it can't be mistaken for a password:
     #:key:uid=1000 gid=1000 home=/home/joe maildir=/home/joe/Maildir
 
 Its key is looked up like the others; %u and %d in a path stand for the user's part
-before and after the last @, and %% for a percent sign. Names that begin with !, @, *
-or # are nobody's, and a value that is empty lets nobody in.
+before and after the last @, in lower case, and %% for a percent sign. One account has
+one place, however its name is typed. Names that begin with !, @, * or # are nobody's,
+and a value that is empty lets nobody in.
 """
 
 import posix
@@ -75,7 +76,7 @@ class AuthUser:
             raise Unknown("unknown account")
         who = self._check(value, user, secret, challenge)
         place = self._first(PLACE_PREFIX, keys)
-        return who if place is None else placed(who, place, user)
+        return who if place is None else placed(who, place, user.lower())
 
     def decoy(self) -> bytes:
         """Give the last salted hash of the file; see the interface.
@@ -169,6 +170,7 @@ def is_plain_good(value: bytes, secret: bytes, challenge: bytes) -> bool:
 def placed(who: Identity, place: bytes, user: bytes) -> Identity:
     """Add to an identity what the account's `#:` line says.
 
+    Takes the user in lower case, as keys are: one account, one place and one USER.
     Raises: Hard when that line makes no sense.
     """
     uid, gid = who.uid, who.gid

@@ -102,6 +102,15 @@ def test_a_place_is_read() -> None:
     assert place(b"maildir=/Maildir").home == b"/"
 
 
+@pytest.mark.parametrize("user", [b"joe@ex.com", b"JOE@ex.com", b"Joe@EX.Com"])
+def test_one_account_has_one_place_and_name(user: bytes) -> None:
+    lines = b"Joe@ex.com:secret\n#:@Ex.com:uid=7 gid=8 maildir=/srv/%d/%u/Maildir\n"
+    who = AuthUser(lines).verify(user, b"secret", b"")
+    assert who.maildir == b"/srv/ex.com/joe/Maildir"
+    assert who.home == b"/srv/ex.com/joe"
+    assert who.name == b"joe@ex.com"
+
+
 @pytest.mark.parametrize(
     "text",
     [
