@@ -60,7 +60,7 @@ class Database:
 
     def __init__(self, path: bytes) -> None:
         self._name = path.decode("utf-8", "backslashreplace")
-        _check_mode(path, self._name)
+        check_mode(path, self._name)
         try:
             self._connection = _open(path, self._name)
         except sqlite.Failed as why:
@@ -136,7 +136,11 @@ def check_version(application: int, version: int, name: str) -> None:
         raise Hard(f"{name} has {age} format, {version}; this program knows {VERSION}")
 
 
-def _check_mode(path: bytes, name: str) -> None:
+def check_mode(path: bytes, name: str) -> None:
+    """Make sure that the file is there and not everybody's.
+
+    Raises: Hard, Temporary.
+    """
     try:
         mode = posix.stat(path).st_mode
     except OSError as why:

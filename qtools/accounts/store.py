@@ -16,6 +16,7 @@ from qtools.accounts.database import (
     APPLICATION_ID,
     BUSY_SECONDS,
     VERSION,
+    check_mode,
     check_version,
     failure,
 )
@@ -113,16 +114,15 @@ class Store:
     def __init__(self, path: bytes) -> None:
         """Open it.
 
-        Raises: Hard when it isn't there or isn't ours, Temporary.
+        Raises: Hard when it isn't there or isn't ours, or is everybody's, so that no
+        verifier would read what is written; Temporary.
         """
         self._name = os.fsdecode(path)
+        check_mode(path, self._name)
         try:
-            os.stat(path)
             self._connection = _connect(path)
             application, version = map(self._pragma, ("application_id", "user_version"))
             check_version(application, version, self._name)
-        except OSError as why:
-            raise from_os_error(why, f"open {self._name}") from why
         except sqlite3.Error as why:
             raise _failed(why, self._name) from why
 

@@ -175,6 +175,20 @@ def test_a_wrong_file_is_100(tools: Tools, room: Path, name: str) -> None:
     assert not (room / "missing").exists()
 
 
+def test_no_secret_goes_into_a_file_open_to_everybody(
+    popaccount: Popaccount, room: Path
+) -> None:
+    add(popaccount, "joe", room)
+    popaccount.file.chmod(0o644)
+    before = popaccount.file.read_bytes()
+    for words in (["passwd", "joe"], ["add", "ann", "--home", "/"], ["list"]):
+        made = popaccount(*words, said=b"another\n", code=100)
+        assert "chmod 600" in made.stderr
+    assert popaccount.file.read_bytes() == before
+    popaccount.file.chmod(0o600)
+    popaccount("passwd", "joe", "--hash", "md5", said=b"another\n")
+
+
 def test_the_database_comes_from_the_environment(tools: Tools, room: Path) -> None:
     def popaccount(*words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(

@@ -296,12 +296,15 @@ def test_a_damaged_file_is_hard(path: bytes) -> None:
         assert "damaged" in str(why)
 
 
-def test_a_file_open_to_everybody_is_hard(path: bytes) -> None:
-    os.chmod(path, 0o644)
-    with pytest.raises(Hard, match="chmod 600"):
-        Database(path)
+@pytest.mark.parametrize("mode", [0o644, 0o602, 0o601])
+def test_a_file_open_to_everybody_is_hard(path: bytes, mode: int) -> None:
+    os.chmod(path, mode)
+    for why in both(path):
+        assert isinstance(why, Hard)
+        assert "chmod 600" in str(why)
     os.chmod(path, 0o640)  # for a verifier that isn't root
-    Database(path)
+    add(path, b"joe")
+    Database(path).verify(b"joe", b"secret", b"")
 
 
 def test_a_missing_table_is_temporary(path: bytes) -> None:
