@@ -8,7 +8,9 @@ new kind needs no change of the tables; times are seconds since 1970.
 
 import os
 import sqlite3
+import tempfile
 import time
+from contextlib import closing
 from urllib.parse import quote
 
 from qtools.accounts import hashes
@@ -62,7 +64,6 @@ PRAGMAS = ("foreign_keys = ON", "secure_delete = ON", "synchronous = EXTRA")
 
 DECOY_OCTETS = 16  # of randomness in the secret that nobody has
 
-
 _QUERY = """
 SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, a.created, a.changed,
     (SELECT value FROM credential WHERE account = a.id AND kind = 'hash'),
@@ -90,22 +91,40 @@ class Account:
 def create(path: bytes) -> None:
     """Make a new, empty database with mode 0600.
 
+    It gets its name when it is whole: if we are killed, there is nothing of that name.
     Raises: Refused when there is a file already; Hard, Temporary.
     """
     name = os.fsdecode(path)
+    folder, base = os.path.split(os.path.abspath(path))
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        descriptor, unnamed = tempfile.mkstemp(prefix=base + b".", dir=folder)
+        os.close(descriptor)
+        try:
+            _make_tables(unnamed)
+            os.link(unnamed, path)
+        finally:
+            os.unlink(unnamed)
+        _sync(folder)
     except FileExistsError as why:
         raise Refused(f"{name} exists already") from why
     except OSError as why:
         raise from_os_error(why, f"make {name}") from why
-    try:
-        connection = _connect(path)
-        connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
-        connection.close()
     except sqlite3.Error as why:
-        os.unlink(path)
         raise _failed(why, name) from why
+
+
+def _make_tables(path: bytes) -> None:
+    with closing(_connect(path)) as connection:
+        connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
+
+
+def _sync(folder: bytes) -> None:
+    """Have a folder's entries on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Store:

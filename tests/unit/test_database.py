@@ -241,6 +241,53 @@ def test_init_overwrites_nothing(path: bytes) -> None:
         create(path)
 
 
+MAKER = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from qtools.accounts import store
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+owner, _, name = sys.argv[3].rpartition(".")
+setattr(eval(owner), name, die)
+store.create(os.fsencode(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "is_there"),
+    [("store._connect", False), ("os.link", False), ("os.unlink", True)],
+)
+def test_init_killed_at_any_step_can_be_repeated(
+    tmp_path: Path, step: str, *, is_there: bool
+) -> None:
+    path = tmp_path / "accounts"
+    killed = subprocess.run([sys.executable, "-c", MAKER, TOP, path, step], check=False)
+    assert killed.returncode == -9
+    assert path.exists() == is_there
+    if not is_there:
+        create(bytes(path))
+    add(bytes(path), b"joe")
+    assert Database(bytes(path)).verify(b"joe", b"secret", b"").name == b"joe"
+
+
+def test_init_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bytes(tmp_path / "accounts")
+    monkeypatch.setattr(store, "SCHEMA", "no such statement")
+    with pytest.raises(Temporary):
+        create(path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    create(path)
+    with pytest.raises(Refused, match="exists already"):
+        create(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["accounts"]
+
+
 def test_init_says_where_it_can_not_be(tmp_path: Path) -> None:
     with pytest.raises(Hard, match="unable to make"):
         create(bytes(tmp_path / "no" / "folder"))
