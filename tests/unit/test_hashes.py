@@ -3,6 +3,7 @@
 
 import hashlib
 from binascii import b2a_base64
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,10 @@ from hypothesis import strategies as st
 from qtools.accounts import hashes
 from qtools.errors import Hard
 from qtools.system.ffi.crypt import Crypt
+from qtools.system.ffi.native import Library
+
+if TYPE_CHECKING:
+    from qtools.system.ffi.native import CType
 
 
 def _scrypt(secret: bytes, ln: int, r: int, p: int, salt: bytes) -> bytes:
@@ -156,8 +161,21 @@ def test_a_missing_library_is_named() -> None:
 
 def test_plain_crypt_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Crypt()
+    find = Library.function
+
+    def find_no_crypt_ra(self: Library, name: str, *kinds: "CType") -> object:
+        if name.endswith("_ra"):
+            raise Hard(f"no {name}")
+        return find(self, name, *kinds)
+
+    monkeypatch.setattr(Library, "function", find_no_crypt_ra)
     plain = Crypt()
-    # stands for a library without crypt_ra
-    monkeypatch.setattr(plain, "_crypt", library.hash)
-    assert plain.hash(b"secret", b"ab") == library.hash(b"secret", b"ab")
+    for setting in (b"ab", b"$1$abcdefgh$", b"*0"):
+        assert plain.hash(b"secret", setting) == library.hash(b"secret", setting)
     assert plain.setting(b"$6$") is None
+    # and what has been hashed by the one is good for the other
+    monkeypatch.setattr(hashes, "_crypt", [plain])
+    stored = library.hash(b"secret", b"$1$abcdefgh$")
+    assert stored is not None
+    assert hashes.matches(b"secret", stored)
+    assert hashes.make(b"secret").startswith(hashes.SCRYPT)
