@@ -4,12 +4,14 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from qtools.accounts import hashes
 from tests import support
 from tests.chain.checker import own, run
 from tests.conftest import Tools
@@ -80,6 +82,13 @@ def test_the_life_of_an_account(popaccount: Popaccount, room: Path) -> None:
     assert home.exists()
 
 
+def test_the_page_tells_every_method() -> None:
+    page = (support.TOP / "man8/popaccount.8").read_text(encoding="ascii")
+    told = page.partition(".It Fl -hash")[2].partition(".It ")[0]
+    named = " ".join(re.findall(r"^\.Cm (.*)", told, re.MULTILINE))
+    assert set(re.findall(r"[\w-]+", named)) == set(hashes.METHODS)
+
+
 def test_what_checkpw_sees(popaccount: Popaccount, room: Path) -> None:
     home = own(room / "home")
     add(popaccount, "joe", home, "--maildir", "Mail/joe")
@@ -145,6 +154,8 @@ def test_a_new_password_keeps_what_is_kept_unless_told(
         (["add", "ann", "--home", "/", "--uid", "-1"], b"x\n", 100, "--uid"),
         (["add", "ann", "--home", "/", "--uid", "joe"], b"x\n", 100, "--uid"),
         (["add", "ann", "--home", "/", "--hash", "rot13"], b"x\n", 100, "rot13"),
+        (["add", "ann", "--home", "/", "--hash", "bcrypt"], b"x" * 73, 100, "72"),
+        (["passwd", "joe", "--hash", "bcrypt"], b"x" * 73, 100, "72"),
         (["add", "ann", "--home", "/", "--password", "x"], b"", 100, "--help"),
         (["add", "ann", "secret", "--home", "/"], b"", 100, "--help"),
         (["passwd", "ann"], b"x\n", 1, "no account ann"),
