@@ -11,28 +11,20 @@ See: maildir(5), RFC 1939 section 5.
 
 import posix
 
-from qtools.errors import Temporary, from_os_error
+from qtools.errors import Failure, Temporary, from_os_error
 from qtools.maildrop import octets, uids, update
+from qtools.maildrop.folders import ROUNDS, Folders
 from qtools.maildrop.interface import Gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    Found = tuple[float, bytes, bytes, int]
-
-FOLDERS = (b"new/", b"cur/")
+    from qtools.maildrop.folders import Found
 
 # Never wait for the other end, should somebody put a FIFO in a message's place.
 _OPEN = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
-_OPEN_FOLDER = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_DIRECTORY
 
-_DOT = 46  # indexing octets gives numbers
-
-_TYPE_BITS, _REGULAR = 0o170000, 0o100000
-_MTIME = 8  # its place in a stat result, in whole seconds; by name it has fractions
-
-ROUNDS = 3  # how often a message that is renamed under our hands is looked for
 MOVES_BEFORE_REPLY = 1000  # about 10 ms; the rest of a long backlog can wait
 
 
@@ -49,34 +41,38 @@ class Maildir:
     ) -> None:
         self._path = path
         self._moves = moves
-        self._needs_cur = needs_cur
-        self._stamps: list[int] = []  # of the folders when they were listed again
         self._to_move: list[bytes] = []
         self._twins: dict[bytes, bytes] = {}
         self._uids: Sequence[bytes] = ()
-        self._root = -1
         try:
-            self._root = posix.open(path, _OPEN_FOLDER)
-            found = self._scan()
+            self._folders = Folders(path, needs_cur=needs_cur)
+        except OSError as why:
+            raise _unreadable(path, why) from why
+        try:
+            found = self._folders.scan()
             bases = uids.bases([name for _, name, _, _ in found])
             if len(set(bases)) < len(bases):
                 found = self._without_twins(found)
                 bases = uids.bases([name for _, name, _, _ in found])
         except OSError as why:
             self.close()
-            doing = "read maildir " + path.decode("ascii", "backslashreplace")
-            raise from_os_error(why, doing) from why
+            raise _unreadable(path, why) from why
+        except Failure:
+            self.close()
+            raise
         self.count = len(found)
         self._paths = [path for _, _, path, _ in found]
         self._bases = bases
         lengths = [length for _, _, _, length in found]
         self._octets = list(map(octets.promised, bases, lengths))
 
+    @property
+    def _root(self) -> int:
+        return self._folders.root
+
     def close(self) -> None:
         """Let go of the Maildir."""
-        if self._root >= 0:
-            posix.close(self._root)
-            self._root = -1
+        self._folders.close()
 
     def octets(self, number: int) -> int:
         """Give the octets RETR will send; those of an unreadable message are 0."""
@@ -167,30 +163,6 @@ class Maildir:
         finally:
             posix.close(descriptor)
 
-    def _names(self, folder: bytes) -> list[bytes]:
-        try:
-            names = posix.listdir(self._path + b"/" + folder)
-        except FileNotFoundError:
-            if self._needs_cur or folder != b"cur/":
-                raise
-            return []
-        return [name for name in names if name[0] != _DOT]
-
-    def _scan(self) -> "list[Found]":
-        """List both folders in order; new/ first, as messages move to cur/ only."""
-        found = []
-        for folder in FOLDERS:
-            for name in self._names(folder):
-                path = folder + name
-                try:
-                    facts = posix.stat(path, dir_fd=self._root)
-                except OSError:
-                    continue  # moved on meanwhile, or a link that leads nowhere
-                if facts.st_mode & _TYPE_BITS == _REGULAR:
-                    found.append((facts[_MTIME], name, path, facts.st_size))
-        found.sort()
-        return found
-
     def _without_twins(self, found: "list[Found]") -> "list[Found]":
         """Leave out second names of one file: a move was cut short, or is under way."""
         first: dict[bytes, bytes] = {}
@@ -211,16 +183,13 @@ class Maildir:
         Everything that was renamed is noted at once, and nothing is read as long as
         the folders do not change: another program may have renamed all.
         """
-        stamps = [self._stamp(folder) for folder in FOLDERS]
-        if stamps == self._stamps:
+        if not self._folders.has_changed():
             return []
         try:
-            listed = {
-                folder + name for folder in FOLDERS for name in self._names(folder)
-            }
+            listed = set(self._folders.paths())
         except OSError:
+            self._folders.distrust()
             return numbers  # nothing is known; nobody is told that they are gone
-        self._stamps = stamps
         self._follow(listed)
         return [number for number in numbers if self._paths[number - 1] in listed]
 
@@ -242,8 +211,7 @@ class Maildir:
             if len(indexes) == 1 == len(found):
                 self._paths[indexes[0]] = found[0]
 
-    def _stamp(self, folder: bytes) -> int:
-        try:
-            return posix.stat(folder, dir_fd=self._root).st_mtime_ns
-        except OSError:
-            return 0
+
+def _unreadable(path: bytes, why: OSError) -> Failure:
+    doing = "read maildir " + path.decode("ascii", "backslashreplace")
+    return from_os_error(why, doing)

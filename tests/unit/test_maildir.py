@@ -9,6 +9,7 @@ import pytest
 
 from qtools.errors import Hard
 from qtools.maildrop import maildir, update
+from qtools.maildrop.folders import Folders
 from qtools.maildrop.interface import Gone
 from qtools.maildrop.maildir import Maildir
 from tests import corpus
@@ -160,13 +161,13 @@ def test_looking_again_costs_one_listing_until_something_changes(
     for name in names(box):
         (box / name).unlink()
     listings: list[bytes] = []
-    names_of = maildir.Maildir._names
+    names_of = Folders._names
 
-    def listing(drop: Maildir, folder: bytes) -> list[bytes]:
+    def listing(folders: Folders, folder: bytes) -> list[bytes]:
         listings.append(folder)
-        return names_of(drop, folder)
+        return names_of(folders, folder)
 
-    monkeypatch.setattr(Maildir, "_names", listing)
+    monkeypatch.setattr(Folders, "_names", listing)
     for number in (1, 2, 3, 1, 2, 3):
         with pytest.raises(Gone):
             drop.open(number)

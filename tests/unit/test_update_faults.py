@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from qtools.maildrop import maildir, update
+from qtools.maildrop.folders import Folders
 from qtools.maildrop.maildir import Maildir
 from tests.pop3 import contents, make_maildir, names
 
@@ -202,10 +203,10 @@ def test_a_full_table_of_descriptors_is_not_a_removed_message(
     for name in names(box):
         os.rename(box / name, box / "cur" / (name[4:].partition(":")[0] + ":2,RS"))
 
-    def listing(_drop: Maildir, _folder: bytes) -> list[bytes]:
+    def listing(_folders: Folders, _folder: bytes) -> list[bytes]:
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr(Maildir, "_names", listing)
+    monkeypatch.setattr(Folders, "_names", listing)
     assert drop.update((1, 2)) == 2
     monkeypatch.undo()
     assert drop.update((1, 2)) == 0

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: ISC
+"""The folders new/ and cur/ of a Maildir, read while others rename what lies there.
+
+Listing them and looking at each file takes many system calls, and nothing keeps other
+programs from moving a message to cur/ or changing its flags in between. What was listed
+under a name it no longer has is therefore looked for again by its base name. In a
+Maildir at rest that costs nothing.
+See: maildir(5).
+"""
+
+import posix
+from errno import EACCES, ELOOP, ENOENT, ENOTDIR
+
+from qtools.errors import Temporary
+from qtools.maildrop import uids
+from qtools.maildrop.update import VANISHED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    # Time of the last change in seconds, name, path, octets.
+    Found = tuple[float, bytes, bytes, int]
+
+FOLDERS = (b"new/", b"cur/")
+ROUNDS = 3  # how often a message that is renamed under our hands is looked for
+
+_OPEN = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_DIRECTORY
+_DOT = 46  # indexing octets gives numbers
+_TYPE_BITS, _REGULAR, _LINK = 0o170000, 0o100000, 0o120000
+_MTIME = 8  # its place in a stat result, in whole seconds; by name it has fractions
+
+# What a link can lead to instead of a file that we may reach.
+_NOWHERE = VANISHED | {EACCES, ELOOP, ENOENT, ENOTDIR}
+
+
+class Folders:
+    """Both folders of one Maildir; paths are relative to root, its descriptor.
+
+    needs_cur: false reads a missing cur/ as an empty one.
+    Raises: OSError, as all methods do.
+    """
+
+    def __init__(self, path: bytes, *, needs_cur: bool = True) -> None:
+        self._path = path
+        self._needs_cur = needs_cur
+        self._stamps: list[int] = []  # of both when they were listed last
+        self.root = posix.open(path, _OPEN)
+
+    def close(self) -> None:
+        """Let go of the Maildir."""
+        if self.root >= 0:
+            posix.close(self.root)
+            self.root = -1
+
+    def scan(self) -> "list[Found]":
+        """Give every message, in the order of its number.
+
+        Raises: Temporary when messages are renamed faster than they are found.
+        """
+        found, lost = self._look(self.paths())
+        if lost:
+            found = [entry for entry in found if uids.base(entry[1]) not in lost]
+            found += self.find(lost)
+        found.sort()
+        self.distrust()
+        return found
+
+    def find(self, bases: set[bytes]) -> "list[Found]":
+        """Give all files that have these base names.
+
+        Raises: Temporary when they are renamed faster than they are found.
+        """
+        found: list[Found] = []
+        for _ in range(ROUNDS):
+            listed = [path for path in self.paths() if uids.base(path[4:]) in bases]
+            seen, bases = self._look(listed)
+            found += [entry for entry in seen if uids.base(entry[1]) not in bases]
+            if not bases:
+                return found
+        raise Temporary("messages are renamed all the time")
+
+    def paths(self) -> list[bytes]:
+        """Give the paths of all files; new/ first, as messages move to cur/."""
+        self._stamps = self._now()
+        return [
+            folder + name
+            for folder in FOLDERS
+            for name in self._names(folder)
+            if name[0] != _DOT
+        ]
+
+    def has_changed(self) -> bool:
+        """Tell whether a listing may give something else than the last one gave."""
+        return self._now() != self._stamps
+
+    def distrust(self) -> None:
+        """Forget when they were listed, as nothing came of it."""
+        self._stamps = []
+
+    def _names(self, folder: bytes) -> list[bytes]:
+        try:
+            return posix.listdir(self._path + b"/" + folder)
+        except FileNotFoundError:
+            if self._needs_cur or folder != b"cur/":
+                raise
+            return []
+
+    def _look(self, paths: "Iterable[bytes]") -> "tuple[list[Found], set[bytes]]":
+        """Give those of the files that are messages, and the base names of the lost."""
+        found = []
+        lost = set()
+        for path in paths:
+            try:
+                facts = posix.stat(path, dir_fd=self.root)
+            except OSError as why:
+                if self._is_lost(path, why):
+                    lost.add(uids.base(path[4:]))
+                continue
+            if facts.st_mode & _TYPE_BITS == _REGULAR:
+                found.append((facts[_MTIME], path[4:], path, facts.st_size))
+        return found, lost
+
+    def _is_lost(self, path: bytes, why: OSError) -> bool:
+        """Tell a file that is gone from a link that leads nowhere.
+
+        Raises: OSError for a file that is there and can't be looked at. A message that
+        is left out for that is a message the client takes for removed.
+        """
+        try:
+            facts = posix.stat(path, dir_fd=self.root, follow_symlinks=False)
+        except OSError as again:
+            if again.errno in VANISHED:
+                return True
+            raise
+        if facts.st_mode & _TYPE_BITS == _LINK and why.errno in _NOWHERE:
+            return False
+        if why.errno in VANISHED:
+            return True  # and is back
+        raise why
+
+    def _now(self) -> list[int]:
+        """Give when each folder changed last, in nanoseconds."""
+        return [self._stamp(folder) for folder in FOLDERS]
+
+    def _stamp(self, folder: bytes) -> int:
+        try:
+            return posix.stat(folder, dir_fd=self.root).st_mtime_ns
+        except OSError:
+            return 0
