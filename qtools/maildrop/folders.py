@@ -3,8 +3,8 @@
 
 Listing them and looking at each file takes many system calls, and nothing keeps other
 programs from moving a message to cur/ or changing its flags in between. What was listed
-under a name it no longer has is therefore looked for again by its base name. In a
-Maildir at rest that costs nothing.
+under a name it no longer has, or under two, is therefore looked for again by its base
+name. In a Maildir at rest that costs nothing.
 See: maildir(5).
 """
 
@@ -17,10 +17,10 @@ from qtools.maildrop.update import VANISHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    # Time of the last change in seconds, name, path, octets.
-    Found = tuple[float, bytes, bytes, int]
+    # Time of the last change in seconds, name, path, octets, device, inode.
+    Found = tuple[float, bytes, bytes, int, int, int]
 
 FOLDERS = (b"new/", b"cur/")
 ROUNDS = 3  # how often a message that is renamed under our hands is looked for
@@ -54,14 +54,15 @@ class Folders:
             self.root = -1
 
     def scan(self) -> "list[Found]":
-        """Give every message, in the order of its number.
+        """Give every file that is a message, in the order of their numbers.
 
         Raises: Temporary when messages are renamed faster than they are found.
         """
-        found, lost = self._look(self.paths())
-        if lost:
-            found = [entry for entry in found if uids.base(entry[1]) not in lost]
-            found += self.find(lost)
+        found, doubtful = self._look(self.paths())
+        doubtful |= repeated(uids.bases([entry[1] for entry in found]))
+        if doubtful:
+            found = [entry for entry in found if uids.base(entry[1]) not in doubtful]
+            found += self.find(doubtful)
         found.sort()
         self.distrust()
         return found
@@ -118,7 +119,8 @@ class Folders:
                     lost.add(uids.base(path[4:]))
                 continue
             if facts.st_mode & _TYPE_BITS == _REGULAR:
-                found.append((facts[_MTIME], path[4:], path, facts.st_size))
+                octets, device, inode = facts.st_size, facts.st_dev, facts.st_ino
+                found.append((facts[_MTIME], path[4:], path, octets, device, inode))
         return found, lost
 
     def _is_lost(self, path: bytes, why: OSError) -> bool:
@@ -148,3 +150,37 @@ class Folders:
             return posix.stat(folder, dir_fd=self.root).st_mtime_ns
         except OSError:
             return 0
+
+
+def repeated(bases: "Sequence[bytes]") -> set[bytes]:
+    """Give those that occur more than once."""
+    seen = set(bases)
+    if len(seen) == len(bases):
+        return set()
+    found = set()
+    for base in bases:
+        if base in seen:
+            seen.remove(base)
+        else:
+            found.add(base)
+    return found
+
+
+def merge(found: "list[Found]") -> "tuple[list[Found], dict[bytes, list[bytes]]]":
+    """Take the names of one file for one message, in the order given.
+
+    A move to cur/ gives a file two names for a moment, or for longer when it was cut
+    short. Gives the messages, and for the path of each that has more names those.
+    """
+    first: dict[tuple[bytes, int, int], bytes] = {}
+    single = []
+    twins: dict[bytes, list[bytes]] = {}
+    for entry in reversed(found):
+        _, name, path, _, device, inode = entry
+        known = first.setdefault((uids.base(name), device, inode), path)
+        if known is path:
+            single.append(entry)
+        else:
+            twins.setdefault(known, []).append(path)
+    single.reverse()
+    return single, twins

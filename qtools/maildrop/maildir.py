@@ -12,7 +12,7 @@ See: maildir(5), RFC 1939 section 5.
 import posix
 
 from qtools.errors import Failure, Temporary, from_os_error
-from qtools.maildrop import octets, uids, update
+from qtools.maildrop import folders, octets, uids, update
 from qtools.maildrop.folders import ROUNDS, Folders
 from qtools.maildrop.interface import Gone
 
@@ -42,7 +42,7 @@ class Maildir:
         self._path = path
         self._moves = moves
         self._to_move: list[bytes] = []
-        self._twins: dict[bytes, bytes] = {}
+        self._twins: dict[int, list[bytes]] = {}
         self._uids: Sequence[bytes] = ()
         try:
             self._folders = Folders(path, needs_cur=needs_cur)
@@ -50,21 +50,20 @@ class Maildir:
             raise _unreadable(path, why) from why
         try:
             found = self._folders.scan()
-            bases = uids.bases([name for _, name, _, _ in found])
-            if len(set(bases)) < len(bases):
-                found = self._without_twins(found)
-                bases = uids.bases([name for _, name, _, _ in found])
         except OSError as why:
             self.close()
             raise _unreadable(path, why) from why
         except Failure:
             self.close()
             raise
+        self._bases = uids.bases([entry[1] for entry in found])
+        if folders.repeated(self._bases):
+            found = self._merge(found)
         self.count = len(found)
-        self._paths = [path for _, _, path, _ in found]
-        self._bases = bases
-        lengths = [length for _, _, _, length in found]
-        self._octets = list(map(octets.promised, bases, lengths))
+        self._paths = [entry[2] for entry in found]
+        self._octets = list(
+            map(octets.promised, self._bases, [entry[3] for entry in found])
+        )
 
     @property
     def _root(self) -> int:
@@ -112,9 +111,10 @@ class Maildir:
 
     def update(self, deleted: "Collection[int]") -> int:
         """Remove the deleted messages, then move from new/ to cur/."""
-        for path, twin in self._twins.items():
-            if update.is_same_file(self._root, path, twin):
-                update.remove(self._root, (twin,))
+        for index, twins in self._twins.items():
+            for twin in twins:
+                if update.is_same_file(self._root, self._paths[index], twin):
+                    update.remove(self._root, (twin,))
         failed = self._remove(deleted)
         if self._moves:
             gone = set(deleted)
@@ -163,18 +163,13 @@ class Maildir:
         finally:
             posix.close(descriptor)
 
-    def _without_twins(self, found: "list[Found]") -> "list[Found]":
-        """Leave out second names of one file: a move was cut short, or is under way."""
-        first: dict[bytes, bytes] = {}
-        single = []
-        for entry in reversed(found):
-            _, name, path, _ = entry
-            known = first.setdefault(uids.base(name), path)
-            if known != path and update.is_same_file(self._root, known, path):
-                self._twins[known] = path
-            else:
-                single.append(entry)
-        single.reverse()
+    def _merge(self, found: "list[Found]") -> "list[Found]":
+        """Leave out further names of one file."""
+        single, twins = folders.merge(found)
+        self._bases = uids.bases([entry[1] for entry in single])
+        for index, (_, _, path, *_) in enumerate(single):
+            if path in twins:
+                self._twins[index] = twins[path]
         return single
 
     def _find_again(self, numbers: list[int]) -> list[int]:
@@ -200,7 +195,7 @@ class Maildir:
         reach another message than the one the client saw.
         """
         places: dict[bytes, list[bytes]] = {}
-        for path in listed.difference(self._paths, self._twins.values()):
+        for path in listed.difference(self._paths, *self._twins.values()):
             places.setdefault(uids.base(path[4:]), []).append(path)
         lost: dict[bytes, list[int]] = {}
         for index, path in enumerate(self._paths):

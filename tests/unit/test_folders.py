@@ -106,6 +106,59 @@ def test_other_flags_at_any_step(
     assert len(saw) > 6
 
 
+@pytest.mark.parametrize("name", ["cur/1.a:2,", "cur/1.a:2,RS", "cur/1.a"])
+def test_a_move_to_cur_at_any_step(
+    box: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    saw = at_each_step(monkeypatch, box, lambda: os.rename(box / "new/1.a", box / name))
+    assert saw == [ALL] * len(saw)
+
+
+@pytest.mark.parametrize("name", ["cur/1.a:2,", "new/1.a:2,S"])
+def test_half_a_move_at_any_step(
+    box: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    saw = at_each_step(monkeypatch, box, lambda: os.link(box / "new/1.a", box / name))
+    assert saw == [ALL] * len(saw)
+
+
+def test_many_names_of_one_file_are_one_message(box: Path) -> None:
+    for name in ("cur/1.a:2,", "cur/1.a:2,S", "new/1.a:2,"):
+        os.link(box / "new/1.a", box / name)
+    for deleted, left in ((), 3), ((1,), 2):
+        drop = opened(box)
+        assert drop.count == 3
+        assert drop.update(deleted) == 0
+        drop.close()
+        assert len(names(box)) == left
+
+
+@pytest.mark.slow
+def test_sessions_that_begin_while_another_moves_a_long_backlog(tmp_path: Path) -> None:
+    count = 3000
+    box = make_maildir(tmp_path / "M", {f"new/{each}.x": b"" for each in range(count)})
+    first = opened(box)
+    process = os.fork()
+    if not process:
+        try:
+            first.update(())
+            first.tidy()
+        finally:
+            os._exit(0)
+    try:
+        is_done = False
+        while not is_done:
+            is_done = os.waitpid(process, os.WNOHANG) != (0, 0)
+            drop = opened(box)
+            assert drop.count == count
+            assert not any(uid.startswith(b":") for uid in drop.all_uids())
+            drop.close()
+    finally:
+        if not is_done:
+            os.waitpid(process, 0)
+        first.close()
+
+
 def test_flags_that_change_all_the_time_are_no_missing_message(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
