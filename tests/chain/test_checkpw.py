@@ -438,8 +438,11 @@ def test_a_source_that_fails_stops_the_search(tools: Tools, room: Path) -> None:
     assert outcome.code == 111
 
 
-def test_without_root_nobody_else_is_become(tools: Tools, room: Path) -> None:
-    uid, gid = 54329, 54329
+@pytest.mark.parametrize("shift", [(1, 1), (0, 1), (1, 0)])
+def test_without_root_nobody_else_is_become(
+    tools: Tools, room: Path, shift: tuple[int, int]
+) -> None:
+    uid, gid = (own + more for own, more in zip(support.OWNER, shift, strict=True))
     word = file(room, f"joe:secret\n#:joe:uid={uid} gid={gid} home=/\n")
     made = subprocess.run(
         ["sh", "-c", 'exec "$@" 3<&0', "sh", tools.checkpw, "-a", word, "true"],
@@ -453,7 +456,8 @@ def test_without_root_nobody_else_is_become(tools: Tools, room: Path) -> None:
         ),  # type: ignore[call-overload]
     )
     assert made.returncode == 111
-    assert b"not started as root" in made.stderr
+    why = b"unable to become uid %d, gid %d: not started as root" % (uid, gid)
+    assert made.stderr == b"checkpw: " + why + b"\n"
 
 
 def test_without_root_one_is_what_one_is(tools: Tools, room: Path) -> None:
