@@ -146,7 +146,7 @@ def check_mode(path: bytes, name: str) -> None:
     except OSError as why:
         raise from_os_error(why, f"open {name}") from why
     if mode & 0o007:
-        raise Hard(f"{name} holds secrets and is open to everybody; chmod 600 {name}")
+        raise Hard(f"{name} is open to everybody; an account database has mode 600")
 
 
 def _open(path: bytes, name: str) -> sqlite.Connection:

@@ -194,7 +194,7 @@ def test_no_secret_goes_into_a_file_open_to_everybody(
     before = popaccount.file.read_bytes()
     for words in (["passwd", "joe"], ["add", "ann", "--home", "/"], ["list"]):
         made = popaccount(*words, said=b"another\n", code=100)
-        assert "chmod 600" in made.stderr
+        assert "has mode 600" in made.stderr
     assert popaccount.file.read_bytes() == before
     popaccount.file.chmod(0o600)
     popaccount("passwd", "joe", "--hash", "md5", said=b"another\n")
