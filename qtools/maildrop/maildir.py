@@ -114,7 +114,7 @@ class Maildir:
         for index, twins in self._twins.items():
             for twin in twins:
                 if update.is_same_file(self._root, self._paths[index], twin):
-                    update.remove(self._root, (twin,))
+                    update.unlink_quietly(twin, self._root)
         failed = self._remove(deleted)
         if self._moves:
             gone = set(deleted)
@@ -141,12 +141,14 @@ class Maildir:
         failed = 0
         waiting = sorted(deleted)
         for _ in range(ROUNDS):
-            numbers = {self._paths[number - 1]: number for number in waiting}
-            missing, refused = update.remove(self._root, numbers)
-            failed += refused
-            waiting = [numbers[path] for path in missing]
-            if waiting:
-                waiting = self._find_again(waiting)
+            missing = []
+            for number in waiting:
+                try:
+                    if not update.remove(self._root, self._paths[number - 1]):
+                        missing.append(number)
+                except OSError:
+                    failed += 1
+            waiting = self._find_again(missing) if missing else []
             if not waiting:
                 return failed
         return failed + len(waiting)

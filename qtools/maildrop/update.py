@@ -11,32 +11,42 @@ import posix
 from errno import ENOENT, ESTALE
 from time import time
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 VANISHED = frozenset((ENOENT, ESTALE))  # the latter is what NFS says of a removed file
 
 TMP_SECONDS = 129600  # 36 hours, as maildir(5) has it
 TMP_FILES = 1000  # looked at in one session; a flooded tmp/ takes several
 
 
-def remove(root: int, paths: "Iterable[bytes]") -> tuple[list[bytes], int]:
-    """Unlink files below the root's descriptor.
+def remove(root: int, path: bytes) -> bool:
+    """Remove a message below the root's descriptor; false when it is not there.
 
-    Gives those that were not there, and how many are there but could not be removed.
+    Another session may be about to move it to cur/: the name there, made a moment ago,
+    goes too. The mover can't see to that: the name in new/ is gone just the same when
+    a third session has moved the message.
+    Raises: OSError when it is there and can't be removed.
     """
-    missing = []
-    failed = 0
-    for path in paths:
-        try:
-            posix.unlink(path, dir_fd=root)
-        except OSError as why:
-            if why.errno in VANISHED:
-                missing.append(path)
-            else:
-                failed += 1
-    return missing, failed
+    mine = _identity(root, path) if path.startswith(b"new/") else None
+    if not unlink(root, path):
+        return False
+    if mine:
+        target = _target(path)
+        if _identity(root, target) == mine:
+            unlink(root, target)
+    return True
+
+
+def unlink(root: int, path: bytes) -> bool:
+    """Unlink one name; false when it is not there.
+
+    Raises: OSError.
+    """
+    try:
+        posix.unlink(path, dir_fd=root)
+    except OSError as why:
+        if why.errno not in VANISHED:
+            raise
+        return False
+    return True
 
 
 def move_to_cur(root: int, path: bytes) -> None:
@@ -45,8 +55,7 @@ def move_to_cur(root: int, path: bytes) -> None:
     A name that has flags already keeps them. What can't be moved stays and is as good
     in new/ as in cur/, so no failure is reported.
     """
-    name = path.removeprefix(b"new/")
-    target = b"cur/" + (name if b":" in name else name + b":2,")
+    target = _target(path)
     try:
         # The link itself where the message is a symbolic link.
         posix.link(
@@ -58,17 +67,31 @@ def move_to_cur(root: int, path: bytes) -> None:
     except OSError:
         _rename(root, path, target)
         return
-    remove(root, (path,))
+    unlink_quietly(path, root)
+
+
+def _target(path: bytes) -> bytes:
+    """Give the path in cur/ for one in new/."""
+    name = path.removeprefix(b"new/")
+    return b"cur/" + (name if b":" in name else name + b":2,")
 
 
 def is_same_file(root: int, path: bytes, other: bytes) -> bool:
     """Tell whether two names lead to one file, as a move cut short leaves them."""
+    mine = _identity(root, path)
+    return mine is not None and mine == _identity(root, other)
+
+
+def _identity(root: int, path: bytes) -> tuple[int, int] | None:
+    """Give what tells a file from all others, None when nothing can be said.
+
+    Of a symbolic link, the link's own.
+    """
     try:
-        mine = posix.stat(path, dir_fd=root, follow_symlinks=False)
-        theirs = posix.stat(other, dir_fd=root, follow_symlinks=False)
+        facts = posix.stat(path, dir_fd=root, follow_symlinks=False)
     except OSError:
-        return False
-    return (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino)
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _rename(root: int, path: bytes, target: bytes) -> None:
@@ -100,13 +123,14 @@ def clean_tmp(path: bytes) -> None:
             for _, entry in zip(range(TMP_FILES), entries, strict=False):
                 facts = entry.stat(follow_symlinks=False)
                 if entry.name[:1] != b"." and max(facts[7:10]) < oldest:
-                    _unlink_quietly(entry.path)
+                    unlink_quietly(entry.path)
     except OSError:
         return
 
 
-def _unlink_quietly(path: bytes) -> None:
+def unlink_quietly(path: bytes, root: int | None = None) -> None:
+    """Unlink a name that does no harm when it stays."""
     try:
-        posix.unlink(path)
+        posix.unlink(path, dir_fd=root)
     except OSError:
         return

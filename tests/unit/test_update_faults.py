@@ -9,7 +9,7 @@ it is carried out or behind it.
 import errno
 import os
 import posix
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +237,64 @@ def test_messages_renamed_under_our_hands_are_followed_for_a_while(
     assert drop.update((1, 2)) == 0
     assert names(box) == set()
     drop.close()
+
+
+class Meeting:
+    """posix, with somebody who acts before the call of this number, counted from 1."""
+
+    def __init__(self, step: int, act: Callable[[], object]) -> None:
+        self.has_met = False
+        self._left = step
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(posix, name)
+        return self._counted(real) if name in (*CHANGING, "stat") else real
+
+    def _counted(self, real: Any) -> Any:
+        def call(*arguments: object, **named: object) -> Any:
+            self._left -= 1
+            if not self._left:
+                self.has_met = True
+                self._act()
+            return real(*arguments, **named)
+
+        return call
+
+
+MEETINGS = [
+    ((), (1, 3, 4)),
+    ((1, 3, 4), ()),
+    ((1, 2), (2, 3)),
+    ((1, 2, 3, 4), (1, 2, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("mine", "theirs"), MEETINGS)
+def test_two_sessions_end_at_once(
+    tmp_path: Path, patched: Any, mine: tuple[int, ...], theirs: tuple[int, ...]
+) -> None:
+    """What either was asked to remove is gone, and all else is there once."""
+    left = kept(frozenset((*mine, *theirs)), 6)
+    replies: list[int] = []
+    step = 0
+    has_met = True
+    while has_met:
+        step += 1
+        box = box_of(tmp_path / f"{step}", 6)
+        first, other = Maildir(os.fsencode(box)), Maildir(os.fsencode(box))
+
+        def act(other: Maildir = other) -> None:
+            replies.append(other.update(theirs))
+
+        meeting = patched(Meeting(step, act))
+        replies.append(first.update(mine))
+        has_met = meeting.has_met
+        patched(Faulty())
+        if has_met:
+            assert contents(box) == left
+            assert len(names(box)) == len(left)
+        first.close()
+        other.close()
+    assert step > 8
+    assert not any(replies)
