@@ -43,6 +43,7 @@ class Maildir:
         self._moves = moves
         self._to_move: list[bytes] = []
         self._twins: dict[int, list[bytes]] = {}
+        self._marks: dict[int, bytes] = {}  # of messages that share a base name
         self._uids: Sequence[bytes] = ()
         try:
             self._folders = Folders(path, needs_cur=needs_cur)
@@ -94,7 +95,7 @@ class Maildir:
     def all_uids(self) -> "Sequence[bytes]":
         """Give uid() of every message."""
         if not self._uids:
-            self._uids = uids.assign(self._bases)
+            self._uids = uids.assign(self._bases, self._marks)
         return self._uids
 
     def open(self, number: int) -> int:
@@ -166,12 +167,20 @@ class Maildir:
             posix.close(descriptor)
 
     def _merge(self, found: "list[Found]") -> "list[Found]":
-        """Leave out further names of one file."""
+        """Leave out further names of one file, and mark files with one base name.
+
+        The mark is the inode, which renaming and linking leave alone, and the time of
+        the last change, as inodes are used again. In a copy of the Maildir those few
+        messages are new ones.
+        """
         single, twins = folders.merge(found)
         self._bases = uids.bases([entry[1] for entry in single])
-        for index, (_, _, path, *_) in enumerate(single):
+        shared = folders.repeated(self._bases)
+        for index, (changed, _, path, _, _, inode) in enumerate(single):
             if path in twins:
                 self._twins[index] = twins[path]
+            if self._bases[index] in shared:
+                self._marks[index] = b"%d.%d" % (inode, changed)
         return single
 
     def _find_again(self, numbers: list[int]) -> list[int]:

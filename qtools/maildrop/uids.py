@@ -9,7 +9,7 @@ name holds, so it is never equal to one.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LONGEST_OCTETS = 70
 _ALLOWED = bytes(range(0x21, 0x7F))
@@ -25,23 +25,32 @@ def bases(names: "Sequence[bytes]") -> list[bytes]:
     return [name.partition(b":")[0] for name in names]
 
 
-def assign(names: "Sequence[bytes]") -> "Sequence[bytes]":
+def assign(
+    names: "Sequence[bytes]", marks: "Mapping[int, bytes] | None" = None
+) -> "Sequence[bytes]":
     """Give the unique-id of each message from its base name.
 
-    Of several messages with one base name (a new/ and a cur/ that were merged) the
-    first keeps it; the others are told apart by their order, not by their flags, which
-    change from session to session.
+    Takes a mark for each of several messages with one base name (a new/ and a cur/
+    that were merged), by its place in the list: something of that very message, that
+    stays when it gets other flags, moves to cur/ or loses its namesakes. None of them
+    keeps the name, nor a place in an order: when one is removed, what was its id must
+    not become another's, or a client would take that one for fetched. The last one
+    left does get the plain name back, and is fetched twice at worst.
     """
-    if _are_allowed(names) and len(set(names)) == len(names):
+    if not marks and _are_allowed(names) and len(set(names)) == len(names):
         return names
-    seen: dict[bytes, int] = {}
-    found = []
-    for name in names:
-        earlier = seen.get(name, 0)
-        seen[name] = earlier + 1
-        is_fit = not earlier and _is_allowed(name)
-        found.append(name if is_fit else _substitute(name, earlier))
-    return found
+    marks = marks or {}
+    found: dict[bytes, None] = {}
+    for place, name in enumerate(names):
+        uid = name
+        if place in marks:
+            uid = _substitute(marks[place], name)
+        elif not _is_allowed(name):
+            uid = _substitute(b"0", name)
+        while uid in found:
+            uid = _substitute(uid, name)
+        found[uid] = None
+    return list(found)
 
 
 def _are_allowed(names: "Sequence[bytes]") -> bool:
@@ -55,8 +64,8 @@ def _is_allowed(name: bytes) -> bool:
     return 0 < len(name) <= LONGEST_OCTETS and not name.translate(None, _ALLOWED)
 
 
-def _substitute(name: bytes, earlier: int) -> bytes:
+def _substitute(mark: bytes, name: bytes) -> bytes:
     from hashlib import blake2b  # dear to import, and hardly ever needed
 
-    digest = blake2b(b"%d:%b" % (earlier, name), digest_size=20)
+    digest = blake2b(mark + b":" + name, digest_size=20)
     return b":" + digest.hexdigest().encode()

@@ -40,24 +40,31 @@ def test_a_bad_name_gets_a_substitute_that_is_the_same_each_time(name: bytes) ->
 
 
 def test_substitutes_never_change() -> None:
-    # Made by b2sum -l 160 of 0:a b and 1:x. With other ones everybody would download
-    # these messages again.
-    assert list(uids.assign([b"a b", b"x", b"x"])) == [
+    # Made by b2sum -l 160 of 0:a b, 1.9:x and 2.9:x. With other ones everybody would
+    # download these messages again.
+    assert list(uids.assign([b"a b", b"x", b"x"], {1: b"1.9", 2: b"2.9"})) == [
         b":877ae680f01bb13ac5aa53fa3917f49b88cf5439",
-        b"x",
-        b":15f98ef1a11fda6299f1dd9aa79fafabc87418de",
+        b":aa5b483a3299dd23925ac752e7ca4e8efd142b4d",
+        b":ff6c794c6ac7715d208ad31927c81568c9fa1748",
     ]
 
 
-def test_the_second_of_two_equal_names_is_told_apart() -> None:
-    found = uids.assign([b"x", b"y", b"x", b"x"])
-    assert list(found[:2]) == [b"x", b"y"]
-    assert len(set(found)) == 4
+def test_equal_names_are_told_apart_by_their_marks_alone() -> None:
+    first = uids.assign([b"x", b"y", b"x", b"x"], {0: b"a", 2: b"b", 3: b"c"})
+    again = uids.assign([b"x", b"x"], {0: b"c", 1: b"a"})
+    assert list(again) == [first[3], first[0]]
+    assert first[1] == b"y"
+    assert b"x" not in first
 
 
-@given(st.lists(NAME, max_size=12))
-def test_all_are_different_and_allowed(names: list[bytes]) -> None:
-    found = uids.assign(names)
+@given(
+    st.lists(NAME, max_size=12),
+    st.dictionaries(st.integers(0, 11), st.sampled_from((b"1", b"2"))),
+)
+def test_all_are_different_and_allowed(
+    names: list[bytes], marks: dict[int, bytes]
+) -> None:
+    found = uids.assign(names, marks)
     assert len(set(found)) == len(found) == len(names)
     for uid in found:
         assert 1 <= len(uid) <= 70
