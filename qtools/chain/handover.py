@@ -18,12 +18,15 @@ from qtools.system import guard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import NoReturn
 
 OURS = ("checkpw", "pop3d", "popup")
 FORCE_EXEC = b"QTOOLS_EXEC"  # in the environment: exec every link from here on
 DEFAULT_PATH = b"/bin:/usr/bin"  # when PATH is unset, as execvp has it
 
 FILE_TYPE, REGULAR_FILE = 0o170000, 0o100000  # the stat module is not for free
+
+ENOEXEC = 8  # everywhere; the module errno is dear
 
 STUB_OCTETS = 1024  # ours are shorter
 ENVIRON_OCTETS = 1 << 18
@@ -58,9 +61,24 @@ class Link:
         for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
             _signal.signal(number, _signal.SIG_DFL)
         try:
-            posix.execve(self.path, self.argv, posix.environ)
+            _execute(self.path, self.argv)
         except OSError as why:
             raise from_os_error(why, f"run {self.argv[0]}") from why
+
+
+def _execute(path: bytes, argv: list[str]) -> "NoReturn":
+    """Exec a program, or the shell on it when it is a script that names none.
+
+    As execvp does, with which the originals run their programs.
+    Raises: OSError.
+    """
+    try:
+        posix.execve(path, argv, posix.environ)
+    except OSError as why:
+        if why.errno != ENOEXEC:
+            raise
+    words: list[bytes | str] = ["sh", path, *argv[1:]]
+    posix.execve(b"/bin/sh", words, posix.environ)
 
 
 def prepare(argv: list[str], *, force_exec: bool = False) -> Link:

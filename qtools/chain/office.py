@@ -6,17 +6,15 @@ It never reads what a client sent but for the one record a verification is about
 
 import posix
 import sys
-from fcntl import F_DUPFD, fcntl
-from select import POLLIN, poll
 
 from qtools.chain import handover
+from qtools.chain.launch import launch
 from qtools.chain.request import EVENTS
 from qtools.errors import (
     EXIT_DONE,
     EXIT_HARD,
     EXIT_REFUSED,
     EXIT_TEMPORARY,
-    Failure,
 )
 from qtools.protocol import replies, tongue
 from qtools.sessions.login import lasting_capabilities
@@ -29,7 +27,6 @@ from qtools.system.ucspi import TlsFailed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
     from qtools.chain.request import Request
     from qtools.sessions.policy import Policy
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
     from qtools.system.ucspi import TlsControl
 
 SERVED = 0  # verify(): the session took place, nothing is left to say
-
-RECORD_DESCRIPTOR = 3
-LOWEST_OWN_DESCRIPTOR = 10  # 3 to 9 are the chain's
 
 
 class Office:
@@ -56,7 +50,7 @@ class Office:
         self.lifeline = -1  # the dialogue is in this process
         self.on_accept: Callable[[], None] | None = None
         self.unshared: list[int] = []  # descriptors the chain must not get
-        self.code = EXIT_DONE
+        self.code, self.reason = EXIT_DONE, "served"
         self.mechanism = "None"
         self.user = b""
         self._subprogram = subprogram
@@ -64,7 +58,7 @@ class Office:
         self._challenge = b"\0" + stamp + b"\0"
         self._log = log
         self._control = control
-        self._attempts_left = policy.attempts
+        self.attempts = self._attempts_left = policy.attempts
         self._is_accepted = False
         self._has_greeted = False
         self._is_foreseen = False
@@ -76,7 +70,9 @@ class Office:
 
     def log_descriptors(self) -> list[int]:
         """Give the descriptors that only the log needs."""
-        return [] if self._log is None else [self._log.descriptor]
+        if self._log is None or self._log.descriptor <= 2:
+            return []
+        return [self._log.descriptor]
 
     def note(self, told: "Request") -> None:
         """Write what the dialogue has to tell to the session log."""
@@ -115,7 +111,7 @@ class Office:
         if self._attempts_left < 0 or not asked.record.endswith(self._challenge):
             return EXIT_REFUSED
         self.mechanism, self.user = asked.mechanism, asked.user
-        code = self._watch(*self._spawn(asked))
+        code = self._run_chain(asked)
         if code == EXIT_DONE and not self._is_accepted:
             self._accept()
         if not self._is_accepted:
@@ -124,6 +120,7 @@ class Office:
         is_ours = code in (EXIT_DONE, EXIT_REFUSED, EXIT_HARD)
         self.code = code if is_ours else EXIT_TEMPORARY
         if code and not self._has_greeted:
+            self.reason = "failed"
             _speak_for(code, asked.language)
         return SERVED
 
@@ -133,37 +130,27 @@ class Office:
         if self.on_accept is not None:
             self.on_accept()
 
-    def _spawn(self, asked: "Request") -> tuple[int, int]:
-        """Start the next program with the record on descriptor 3."""
-        reader, writer = posix.pipe()
-        posix.write(writer, asked.record)  # 512 octets fit into any pipe
-        posix.close(writer)
-        notes, noting = posix.pipe()
+    def _run_chain(self, asked: "Request") -> int:
+        """Run the next program to its end; give its code, negative for a signal."""
         self._foresee()
-        pid = posix.fork()
-        if not pid:
-            for descriptor in (notes, *self.unshared):
-                posix.close(descriptor)
-            self._become(asked, reader, noting)
-        posix.close(reader)
-        posix.close(noting)
-        return pid, notes
+        variables = {
+            b"POP3METHOD": asked.mechanism.encode(),
+            b"POP3LANG": asked.language,
+            b"POP3UTF8": b"%d" % asked.is_utf8,
+            b"POP3CAPA": b"\n".join(lasting_capabilities(self._policy)),
+        }
+        try:
+            return launch(
+                self._subprogram, asked.record, variables, self.unshared
+            ).wait(self._heed)
+        except OSError as why:
+            guard.complain(sys.argv, f"unable to start the chain: {why.strerror}")
+            return EXIT_TEMPORARY
 
-    def _become(self, asked: "Request", reader: int, noting: int) -> "NoReturn":
-        """In the child: lay out descriptors and environment, run the next program."""
-        kept = fcntl(noting, F_DUPFD, LOWEST_OWN_DESCRIPTOR)
-        posix.close(noting)
-        if reader != RECORD_DESCRIPTOR:
-            posix.dup2(reader, RECORD_DESCRIPTOR)
-            posix.close(reader)
-        posix.set_inheritable(RECORD_DESCRIPTOR, True)
-        environ = posix.environ
-        environ[verdict.VARIABLE] = b"%d" % kept
-        environ[b"POP3METHOD"] = asked.mechanism.encode()
-        environ[b"POP3LANG"] = asked.language
-        environ[b"POP3UTF8"] = b"%d" % asked.is_utf8
-        environ[b"POP3CAPA"] = b"\n".join(lasting_capabilities(self._policy))
-        posix._exit(guard.guarded(self._run_next, sys.argv))
+    def _heed(self, note: bytes) -> None:
+        if not self._is_accepted:
+            self._accept()
+        self._has_greeted |= note == verdict.GREETED
 
     def _foresee(self) -> None:
         """Load the rest of the chain here; what can't be is the child's to report."""
@@ -171,35 +158,17 @@ class Office:
             self._is_foreseen = True
             try:
                 handover.prepare(self._subprogram).foresee()
-            except Failure:
+            except Exception:  # noqa: BLE001  # it will fail there as it did here
                 return
-
-    def _run_next(self, _argv: list[str]) -> int:
-        return handover.prepare(self._subprogram).run()
-
-    def _watch(self, pid: int, notes: int) -> int:
-        """Wait for the child to end, heeding its notes."""
-        waiting = poll()
-        waiting.register(notes, POLLIN)
-        child = posix.pidfd_open(pid)
-        waiting.register(child, POLLIN)
-        is_open = True
-        while is_open:
-            # What came between the two looks of one poll() is seen by the next.
-            ready = dict(waiting.poll()) and dict(waiting.poll(0))
-            note = posix.read(notes, 1) if notes in ready else b""
-            is_open = bool(note) and note != verdict.GREETED
-            if note and not self._is_accepted:
-                self._accept()
-            self._has_greeted |= note == verdict.GREETED
-        posix.close(notes)
-        posix.close(child)
-        return posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
 
 
 def _speak_for(code: int, language: bytes) -> None:
-    """Answer for a session that was let in and ended before it spoke."""
-    label, text = VERDICTS.get(code, CRASHED)
+    """Answer for a session that was let in and ended before it spoke.
+
+    The password was right, so a client must not be told that it was wrong.
+    """
+    verdicts = {**VERDICTS, EXIT_REFUSED: VERDICTS[EXIT_TEMPORARY]}
+    label, text = verdicts.get(code, CRASHED)
     wire = Wire()
     try:
         wire.write(replies.err(tongue.translate(language, text), label))

@@ -4,6 +4,7 @@
 Takes over from qmail-popup. See: popup(8), qtools-chain(8).
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 import sys
 from binascii import hexlify
@@ -13,7 +14,7 @@ from qtools.chain import split
 from qtools.chain.dialogue import SERVED_REASON, Dialogue
 from qtools.chain.handover import FORCE_EXEC
 from qtools.chain.office import Office
-from qtools.errors import Hard
+from qtools.errors import EXIT_TEMPORARY, Hard
 from qtools.protocol import sasl
 from qtools.sessions.login import Login
 from qtools.sessions.policy import Policy
@@ -45,6 +46,14 @@ OPTIONS = (
 )
 
 
+class Terminated(Exception):
+    """SIGTERM has come; sslserver sends it when the client has gone."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
+
+
 def main(argv: list[str]) -> int:
     """Run popup."""
     values, rest = options.parse(argv, OPTIONS, USAGE)
@@ -58,9 +67,13 @@ def main(argv: list[str]) -> int:
     log = _open_log(argv[0], values, control, is_tls=policy.is_tls)
     stamp = make_stamp(rest[0])
     office = Office(rest[1:], policy, stamp, log, control)
-    code, reason = _converse(values, Login(stamp, policy), office, control)
+    _signal.signal(_signal.SIGTERM, _terminate)
+    try:
+        code, reason = _converse(values, Login(stamp, policy), office, control)
+    except Terminated:
+        code, reason = EXIT_TEMPORARY, "terminated"
     if reason == SERVED_REASON:
-        code = office.code
+        code, reason = office.code, office.reason
     note = f"why={reason} code={code} seconds={monotonic() - started:.0f}"
     office.log("Info::END", office.mechanism, office.user, note)
     return code

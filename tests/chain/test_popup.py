@@ -278,7 +278,8 @@ def test_accept_is_logged_when_it_happens(house: House, dialogue: str) -> None:
 @pytest.mark.parametrize(
     ("step", "code", "reply"),
     [
-        ("exit:1", 1, b"-ERR [AUTH] authorization failed\r\n"),
+        # Its password was right: a client must not be told to forget it.
+        ("exit:1", 1, b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"),
         ("exit:100", 100, b"-ERR [SYS/PERM] the server is not set up for you\r\n"),
         ("exit:111", 111, b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"),
         ("kill:9", 111, b"-ERR [SYS/TEMP] aack, child crashed\r\n"),
@@ -293,8 +294,31 @@ def test_one_let_in_that_fails_before_it_speaks_gets_one_reply(
     assert popup.code() == code
     assert popup.log() == [
         f"Accept::AUTH::User {SOURCE} ?~ 'joe'",
-        end(code, "served", "User", "joe"),
+        end(code, "failed", "User", "joe"),
     ]
+
+
+def test_sigterm_is_an_end_for_the_log(house: House, dialogue: str) -> None:
+    """sslserver sends it when the client has gone."""
+    popup = house.popup(*house.play("note:A", "wait"), dialogue=dialogue)
+    log_in(popup)
+    assert "Accept::AUTH::User" in popup.log_line()
+    os.kill(popup.pid, signal.SIGTERM)
+    assert popup.code() == 111
+    popup.hang_up()
+    assert popup.log() == [end(111, "terminated", "User", "joe")]
+
+
+def test_a_script_without_an_interpreter_is_the_shells(
+    house: House, room: Path, dialogue: str
+) -> None:
+    """As for execvp, with which the originals run their programs."""
+    script = room / "checker"
+    script.write_text("echo $1; exit 111\n")
+    script.chmod(0o755)
+    popup = house.popup(str(script), "+OK", options="-a1 -d0", dialogue=dialogue)
+    log_in(popup)
+    assert popup.reply() == b"+OK\n"
 
 
 @pytest.mark.parametrize(("step", "code"), [("exit:111", 111), ("kill:9", 111)])
