@@ -71,18 +71,19 @@ class Dialogue:
 
     def _perform(self, actions: "list[Action]") -> None:
         for action in actions:
+            if self._ended is not None:
+                return
             if isinstance(action, Send):
                 self._out += action.data
             elif isinstance(action, Log):
                 self._note(action)
             elif isinstance(action, Wait):
-                self._flush_quietly()
-                sleep(action.seconds)
+                if self._flush_quietly():
+                    sleep(action.seconds)
             elif isinstance(action, Close):
                 self._flush_quietly()
                 self._ended = (action.code, action.why)
-            else:
-                self._flush_quietly()
+            elif self._flush_quietly():
                 self._consult(action)
 
     def _consult(self, action: "Action") -> None:
@@ -125,9 +126,12 @@ class Dialogue:
         if out:
             self._wire.write(out)
 
-    def _flush_quietly(self) -> None:
-        """Send what is due; a client that is gone will be noticed when next heard."""
+    def _flush_quietly(self) -> bool:
+        """Send what is due; tell whether the client is still there."""
         try:
             self._flush()
-        except (TimedOut, PeerLost):
+        except TimedOut:
+            self._ended = (EXIT_TEMPORARY, "timeout")
+        except PeerLost:
             self._ended = (EXIT_TEMPORARY, "eof")
+        return self._ended is None

@@ -13,8 +13,9 @@ from qtools.protocol.tongue import LANGUAGES
 
 VERIFY, START_TLS, LOG, END = range(4)
 
-# What a Log or End can say, by index; nothing else passes.
-EVENTS = ("Reject::AUTH", "Reject::STLS", "Accept::AUTH")
+# What a Log or End can say, by index; nothing else passes. An accepted login is for
+# the office to tell.
+EVENTS = ("Reject::AUTH", "Reject::STLS")
 MECHANISMS = ("None", "User", "Apop", "Plain", "Login", "Cram-Md5", "Any")
 REASONS = ("quit", "refused", "timeout", "eof", "tls-failed")
 _LANGUAGES = tuple(LANGUAGES)

@@ -79,14 +79,16 @@ def run(
     here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     child = posix.fork()
     if not child:
-        here.close()
-        for descriptor in unneeded:
-            posix.close(descriptor)
         # Kept until the exit: the office takes the socket's end for the child's.
         window = Window(there, control)
-        posix._exit(
-            guard.guarded(lambda _: _speak(window, confine, converse), sys.argv)
-        )
+
+        def speak(_argv: list[str]) -> int:
+            here.close()
+            for descriptor in unneeded:
+                posix.close(descriptor)
+            return _speak(window, confine, converse)
+
+        posix._exit(guard.guarded(speak, sys.argv))
     there.close()
     office.on_accept = lambda: _reply(here, SERVED)
     office.unshared.append(here.fileno())
@@ -99,6 +101,7 @@ def run(
 
 def _speak(window: Window, confine: "Callable[[], None]", converse: "Converse") -> int:
     """In the child: give up everything, converse, tell how it ended."""
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     confine()
     code, reason = converse(window)
     if reason in REASONS:
@@ -108,7 +111,11 @@ def _speak(window: Window, confine: "Callable[[], None]", converse: "Converse") 
 
 
 def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
-    """Carry out requests until the dialogue has ended."""
+    """Carry out requests until the dialogue has ended.
+
+    Each refusal makes one line for the log, so there are no more than attempts.
+    """
+    lines_left = office.attempts
     while True:
         try:
             asked = request.unpack(channel.recv(REQUEST_OCTETS + 1))
@@ -117,11 +124,14 @@ def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
         if asked.kind == END:
             return asked.code, REASONS[asked.detail]
         if asked.kind == LOG:
+            if not lines_left:
+                return EXIT_TEMPORARY, LOST
+            lines_left -= 1
             office.note(asked)
         elif asked.kind == VERIFY:
             code = office.verify(asked)
             if code == SERVED:
-                return office.code, "served"
+                return office.code, office.reason
             _reply(channel, code)
         else:
             _send(channel, _YES if office.start_tls() else b"\0")

@@ -132,7 +132,7 @@ def test_a_killed_popup_ends_the_dialogue(house: House, what: signal.Signals) ->
     popup = start(house)
     child = child_of(popup)
     os.kill(popup.pid, what)
-    assert popup.code() == -what
+    assert popup.code() == (111 if what == signal.SIGTERM else -what)
     wait_for(has_ended(child))
     assert popup.rest() == b""
 
@@ -255,10 +255,23 @@ def test_tls_where_there_is_none(siege: Siege) -> None:
 
 def test_lines_for_the_log_lead_to_nothing_else(siege: Siege) -> None:
     def hostile(window: Window) -> tuple[int, str]:
-        for _ in range(100):
-            window.note(Request(LOG, detail=2, mechanism="User", record=b"root"))
+        for _ in range(3):
+            window.note(Request(LOG, detail=0, mechanism="User", record=b"root"))
         return 0, "quit"
 
     assert siege.run(hostile) == (0, "quit")
     assert siege.count() == 0
     assert siege.office.code == 0
+
+
+@pytest.mark.parametrize(("detail", "count"), [(0, 4), (1, 4), (2, 1), (9, 1)])
+def test_no_more_lines_than_refusals_and_none_of_an_accept(
+    siege: Siege, detail: int, count: int
+) -> None:
+    def hostile(window: Window) -> tuple[int, str]:
+        for _ in range(count):
+            window.note(Request(LOG, detail=detail, mechanism="User", record=b"root"))
+        return 0, "quit"
+
+    assert siege.run(hostile) == (111, LOST)
+    assert siege.count() == 0
