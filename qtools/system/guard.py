@@ -5,6 +5,7 @@ The only place that prints an exception: program name, colon, reason, on descrip
 Nothing of it ever goes to the network.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import gc
 import posix
 import sys
@@ -42,6 +43,8 @@ def run(tool: str) -> "NoReturn":
     login itself and has nothing left to flush.
     """
     gc.disable()  # a process this short has nothing to collect
+    # A starter that ignores it would have our children leave without a status.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     posix._exit(guarded(lambda argv: load(tool).main(argv), sys.argv))
 
 
@@ -56,10 +59,12 @@ def guarded(main: "Main", argv: list[str]) -> int:
     except Failure as why:
         complain(argv, str(why))
         return why.code
-    except Exception as why:  # a bug of ours must read as "try again later"
-        if b"QTOOLS_DEBUG" in posix.environ:
-            raise
+    except Exception as why:  # noqa: BLE001  # a bug must read as "try again later"
         complain(argv, f"unexpected {type(why).__name__}: {why}")
+        if b"QTOOLS_DEBUG" in posix.environ:
+            import traceback
+
+            traceback.print_exc()
         return EXIT_TEMPORARY
 
 
@@ -67,7 +72,7 @@ def complain(argv: list[str], text: str) -> None:
     """Write one line about this program for the operator, if that is possible.
 
     On descriptor 2, unless that is the client's connection, as inetd has it; then to
-    the system's log.
+    the system's log, as far as that can be reached.
     """
     name = argv[0].rpartition("/")[2] if argv else "qtools"
     line = text.encode("ascii", "backslashreplace")
@@ -77,18 +82,30 @@ def complain(argv: list[str], text: str) -> None:
             _complain_to_syslog(name, line.decode())
         else:
             posix.write(2, name.encode("ascii", "replace") + b": " + line + b"\n")
-    except OSError:
+    except (ImportError, OSError):
         return
 
 
 def _is_connection(descriptor: int) -> bool:
-    """Tell whether this is the very socket on which the client is."""
+    """Tell whether the client is there: on the socket of 0, or on any of the internet.
+
+    The latter is how it looks after STLS, when 0 is something else; a socket of
+    another family may well be the journal's.
+    """
     try:
-        here, client = posix.fstat(descriptor), posix.fstat(0)
+        here = posix.fstat(descriptor)
+        if here.st_mode & FILE_TYPE != SOCKET:
+            return False
+        import _socket
+
+        held = _socket.socket(fileno=posix.dup(descriptor))
+        family = held.family
+        held.close()
+        client = posix.fstat(0)
     except OSError:
         return False
-    is_socket = here.st_mode & FILE_TYPE == SOCKET
-    return is_socket and (here.st_dev, here.st_ino) == (client.st_dev, client.st_ino)
+    is_same = (here.st_dev, here.st_ino) == (client.st_dev, client.st_ino)
+    return is_same or family in (_socket.AF_INET, _socket.AF_INET6)
 
 
 def _complain_to_syslog(name: str, text: str) -> None:

@@ -43,10 +43,13 @@ def test_a_code_is_handed_on() -> None:
     assert guard.guarded(lambda _: 7, ["x"]) == 7
 
 
-def test_a_traceback_for_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_for_those_who_ask(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It changes nothing about the exit code, which is a verdict for popup."""
     monkeypatch.setattr(posix, "environ", {b"QTOOLS_DEBUG": b"1"})
-    with pytest.raises(KeyError):
-        guard.guarded(failing(KeyError("x")), ["x"])
+    assert guard.guarded(failing(KeyError("x")), ["x"]) == errors.EXIT_TEMPORARY
+    assert "in failing\n" in capfd.readouterr().err.replace("in main", "in failing")
 
 
 def test_no_descriptor_2_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
