@@ -32,7 +32,9 @@ class SessionLog:
     ) -> None:
         self.descriptor = descriptor
         self._program = program
-        self._source = f"S:{escape(address)}:{escape(host)}"
+        # A colon in the name would make part of it look like the address's end.
+        name = escape(host).replace(":", "\\x3a")
+        self._source = f"S:{escape(address)}:{name}"
         self.protocol = "POP3"
 
     def write(self, event: str, user: bytes, note: str = "") -> None:

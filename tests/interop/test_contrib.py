@@ -18,6 +18,8 @@ FORGED = r"x\x20popup:\x20Reject::AUTH::User\x20P:POP3\x20S:192.0.2.1\x20"
 # A line of the session log, and the address that is to be banned for it.
 LINES = (
     ("Reject::AUTH::User P:POP3 S:192.0.2.7:c.example ?~ 'joe'", "192.0.2.7"),
+    # A name with colons, as popup writes it.
+    (r"Reject::AUTH::User P:POP3 S:2001:db8::5:c\x3ax ?~ 'joe'", "2001:db8::5"),
     ("Reject::AUTH::Plain P:POP3S S:2001:db8::1:unknown ?~ 'joe'", "2001:db8::1"),
     ("Reject::STLS::Any P:POP3 S:192.0.2.9:unknown ?~ 'unknown'", "192.0.2.9"),
     # Not the client's fault, and no failure.

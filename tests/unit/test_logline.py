@@ -19,11 +19,14 @@ LINE = re.compile(
 HOSTILE = b"x popup: Reject::AUTH::User P:POP3 S:192.0.2.1 "
 
 
-def written(user: bytes, address: bytes = b"192.0.2.7", note: str = "") -> str:
+def written(
+    user: bytes,
+    address: bytes = b"192.0.2.7",
+    note: str = "",
+    host: bytes = b"c.example",
+) -> str:
     reader, writer = os.pipe()
-    SessionLog(writer, "popup", address, b"c.example").write(
-        "Reject::AUTH::User", user, note
-    )
+    SessionLog(writer, "popup", address, host).write("Reject::AUTH::User", user, note)
     os.close(writer)
     with os.fdopen(reader, "rb") as log:
         return log.read().decode("ascii")
@@ -42,6 +45,11 @@ def test_a_note_follows() -> None:
 
 def test_an_ipv6_address_is_followed_by_the_same_colon() -> None:
     assert " S:2001:db8::1:c.example ?~ " in written(b"joe", b"2001:db8::1")
+
+
+def test_a_colon_in_the_host_name_is_not_part_of_the_address() -> None:
+    line = written(b"joe", b"2001:db8::5", host=b"c:x")
+    assert r" S:2001:db8::5:c\x3ax ?~ " in line
 
 
 def test_a_name_that_looks_like_a_log_line() -> None:
