@@ -43,7 +43,9 @@ class Maildir:
         self._moves = moves
         self._to_move: list[bytes] = []
         self._twins: dict[int, list[bytes]] = {}
-        self._marks: dict[int, bytes] = {}  # of messages that share a base name
+        # Of messages that share a base name, or have several names:
+        self._known: dict[int, tuple[int, int]] = {}  # device and inode
+        self._marks: dict[int, bytes] = {}
         self._uids: Sequence[bytes] = ()
         try:
             self._folders = Folders(path, needs_cur=needs_cur)
@@ -102,10 +104,17 @@ class Maildir:
         """Open a message, under whatever flags it has by now."""
         for _ in range(ROUNDS):
             try:
-                return posix.open(self._paths[number - 1], _OPEN, dir_fd=self._root)
+                descriptor = posix.open(
+                    self._paths[number - 1], _OPEN, dir_fd=self._root
+                )
             except OSError as why:
                 if why.errno not in update.VANISHED:
                     raise Temporary(f"unable to open a message: {why}") from why
+            else:
+                known = self._known.get(number - 1)
+                if known is None or update.identity(descriptor) == known:
+                    return descriptor
+                posix.close(descriptor)
             if not self._find_again([number]):
                 break
         raise Gone
@@ -145,7 +154,7 @@ class Maildir:
             missing = []
             for number in waiting:
                 try:
-                    if not update.remove(self._root, self._paths[number - 1]):
+                    if not self._remove_one(number - 1):
                         missing.append(number)
                 except OSError:
                     failed += 1
@@ -153,6 +162,16 @@ class Maildir:
             if not waiting:
                 return failed
         return failed + len(waiting)
+
+    def _remove_one(self, index: int) -> bool:
+        """Remove a message; false when one of its names is not there, or another's."""
+        known = self._known.get(index)
+        if known is None:
+            return update.remove(self._root, self._paths[index])
+        paths = (self._paths[index], *self._twins.get(index, ()))
+        there = [path for path in paths if update.identity(path, self._root) == known]
+        removed = [update.remove(self._root, path) for path in there]
+        return len(there) == len(paths) and all(removed)
 
     def _count(self, number: int) -> int:
         try:
@@ -176,9 +195,11 @@ class Maildir:
         single, twins = folders.merge(found)
         self._bases = uids.bases([entry[1] for entry in single])
         shared = folders.repeated(self._bases)
-        for index, (changed, _, path, _, _, inode) in enumerate(single):
+        for index, (changed, _, path, _, device, inode) in enumerate(single):
             if path in twins:
                 self._twins[index] = twins[path]
+            if path in twins or self._bases[index] in shared:
+                self._known[index] = device, inode
             if self._bases[index] in shared:
                 self._marks[index] = b"%d.%d" % (inode, changed)
         return single
@@ -193,29 +214,46 @@ class Maildir:
             return []
         try:
             listed = set(self._folders.paths())
-        except OSError:
+            listed |= self._follow_known()
+        except (OSError, Failure):
             self._folders.distrust()
             return numbers  # nothing is known; nobody is told that they are gone
         self._follow(listed)
         return [number for number in numbers if self._paths[number - 1] in listed]
 
-    def _follow(self, listed: set[bytes]) -> None:
-        """Take over the new name of each message whose old one is not listed.
+    def _follow_known(self) -> set[bytes]:
+        """Look for messages that share a base name by their files; give the paths.
 
-        Where several messages share a base name nothing is guessed: DELE must never
-        reach another message than the one the client saw.
+        The name of one that is gone may be another's by now: it gets none.
+        """
+        if not self._known:
+            return set()
+        found = self._folders.find({self._bases[index] for index in self._known})
+        single, twins = folders.merge(sorted(found))
+        places = {entry[4:]: entry[2] for entry in single}
+        for index, known in self._known.items():
+            self._paths[index] = path = places.get(known, b"")
+            self._twins[index] = twins.get(path, [])
+        return set(places.values())
+
+    def _follow(self, listed: set[bytes]) -> None:
+        """Take over the new name of each other message whose old one is not listed.
+
+        Where there is a choice nothing is guessed: DELE must never reach another
+        message than the one the client saw.
         """
         places: dict[bytes, list[bytes]] = {}
-        for path in listed.difference(self._paths, *self._twins.values()):
+        for path in listed.difference(self._paths):
             places.setdefault(uids.base(path[4:]), []).append(path)
-        lost: dict[bytes, list[int]] = {}
-        for index, path in enumerate(self._paths):
-            if path not in listed:
-                lost.setdefault(self._bases[index], []).append(index)
-        for base, indexes in lost.items():
-            found = places.get(base, [])
-            if len(indexes) == 1 == len(found):
-                self._paths[indexes[0]] = found[0]
+        lost = [
+            index
+            for index, path in enumerate(self._paths)
+            if path not in listed and index not in self._known
+        ]
+        for index in lost:
+            found = places.get(self._bases[index], [])
+            if len(found) == 1:
+                self._paths[index] = found[0]
 
 
 def _unreadable(path: bytes, why: OSError) -> Failure:

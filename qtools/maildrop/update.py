@@ -25,12 +25,12 @@ def remove(root: int, path: bytes) -> bool:
     a third session has moved the message.
     Raises: OSError when it is there and can't be removed.
     """
-    mine = _identity(root, path) if path.startswith(b"new/") else None
+    mine = _own_identity(root, path) if path.startswith(b"new/") else None
     if not unlink(root, path):
         return False
     if mine:
         target = _target(path)
-        if _identity(root, target) == mine:
+        if _own_identity(root, target) == mine:
             unlink(root, target)
     return True
 
@@ -78,20 +78,33 @@ def _target(path: bytes) -> bytes:
 
 def is_same_file(root: int, path: bytes, other: bytes) -> bool:
     """Tell whether two names lead to one file, as a move cut short leaves them."""
-    mine = _identity(root, path)
-    return mine is not None and mine == _identity(root, other)
+    mine = _own_identity(root, path)
+    return mine is not None and mine == _own_identity(root, other)
 
 
-def _identity(root: int, path: bytes) -> tuple[int, int] | None:
-    """Give what tells a file from all others, None when nothing can be said.
+def identity(
+    file: int | bytes, root: int | None = None, *, follows: bool = True
+) -> tuple[int, int] | None:
+    """Give what tells a file from all others, None when it is not there.
 
-    Of a symbolic link, the link's own.
+    Takes a descriptor or a path. follows: what a symbolic link leads to.
+    Raises: OSError.
     """
     try:
-        facts = posix.stat(path, dir_fd=root, follow_symlinks=False)
-    except OSError:
+        facts = posix.stat(file, dir_fd=root, follow_symlinks=follows)
+    except OSError as why:
+        if why.errno not in VANISHED:
+            raise
         return None
     return facts.st_dev, facts.st_ino
+
+
+def _own_identity(root: int, path: bytes) -> tuple[int, int] | None:
+    """Give identity() of a link itself, None when nothing can be said."""
+    try:
+        return identity(path, root, follows=False)
+    except OSError:
+        return None
 
 
 def _rename(root: int, path: bytes, target: bytes) -> None:

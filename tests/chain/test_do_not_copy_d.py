@@ -69,8 +69,8 @@ def test_d3_unique_ids_are_unique_and_allowed(tools: Tools, box: Path) -> None:
     assert len(set(ids)) == len(ids) == 7
     assert all(0x21 <= octet <= 0x7E for uid in ids for octet in uid)
     assert all(1 <= len(uid) <= 70 for uid in ids)
-    (box / "new/1.a.h").unlink()
     add(box, "cur/1.a.h:2,T", b"a third one\n")
+    (box / "new/1.a.h").unlink()
     with serve(tools, box) as client:
         client.ask(b"UIDL")
         later = [line.split(b" ", 1)[1] for line in client.lines()]

@@ -191,6 +191,47 @@ def test_equal_base_names_are_never_mistaken_for_each_other(tmp_path: Path) -> N
     drop.close()
 
 
+def test_a_name_that_became_another_message_s(tmp_path: Path) -> None:
+    box = make_maildir(tmp_path / "M", {"cur/1.a:2,": b"old\n", "new/1.a": b"new\n"})
+    first, other = opened(box), opened(box)
+    old, new = (1, 2) if read(first, 1) == b"old\n" else (2, 1)
+    assert other.update([old]) == 0
+    assert names(box) == {"cur/1.a:2,"}
+    with pytest.raises(Gone):
+        first.open(old)
+    assert read(first, new) == b"new\n"
+    assert first.update([old]) == 0
+    assert contents(box) == [b"new\n"]
+    os.rename(box / "cur/1.a:2,", box / "cur/1.a:2,S")
+    assert first.update([new]) == 0
+    assert names(box) == set()
+    first.close()
+    other.close()
+
+
+def test_a_name_that_became_another_message_s_between_dele_and_quit(
+    tmp_path: Path,
+) -> None:
+    box = make_maildir(tmp_path / "M", {"cur/1.a:2,": b"old\n", "new/1.a": b"new\n"})
+    first = opened(box)
+    old = 1 if read(first, 1) == b"old\n" else 2
+    os.rename(box / "new/1.a", box / "cur/1.a:2,")
+    assert first.update([old]) == 0
+    assert contents(box) == [b"new\n"]
+    first.close()
+
+
+def test_a_message_with_two_names_is_found_under_a_third(box: Path) -> None:
+    os.link(box / "new/2.b", box / "cur/2.b:2,")
+    drop = opened(box)
+    os.rename(box / "cur/2.b:2,", box / "cur/2.b:2,S")
+    assert read(drop, 2) == b"b\n"
+    os.rename(box / "cur/2.b:2,S", box / "cur/2.b:2,T")
+    assert drop.update([2]) == 0
+    assert names(box) == {"cur/3.c:2,S", "cur/1.a:2,"}
+    drop.close()
+
+
 def ids(box: Path) -> dict[bytes, bytes]:
     """Give the unique-id of each message by its text."""
     drop = opened(box)
