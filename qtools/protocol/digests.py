@@ -49,8 +49,8 @@ def answers(digest: bytes, challenge: bytes, secret: bytes) -> bool:
     """Say whether this is the APOP or CRAM-MD5 digest over challenge and secret.
 
     A record doesn't say which of the two it carries. Without a challenge nothing is a
-    digest; hexadecimal digits in upper case are accepted, as RFC 1939 does not forbid
-    a client to send them.
+    digest. Digits in upper case, which RFC 1939 section 7 does not allow and our popup
+    refuses, are accepted from popups that let them pass.
     """
     if not challenge or len(digest) != HEX_OCTETS:
         return False

@@ -15,6 +15,7 @@ IDLE_SECONDS = 1200  # what qmail's tools allow; RFC 1939 asks for 10 minutes at
 PEEK_OCTETS = 512  # more than one command; what follows it stays in the kernel
 READ_OCTETS = 65536
 LONGEST_SECONDS = 2_000_000  # poll() counts milliseconds in 31 bits
+UNKNOWN = b"unknown"  # an address nobody can tell
 PIPE_OCTETS = 4096  # a pipe that polls as writable takes this much without blocking
 
 
@@ -167,3 +168,18 @@ def _socket_on(descriptor: int) -> "_socket.socket | None":
         return _socket.socket(fileno=descriptor)
     except OSError:
         return None
+
+
+def peer_address(descriptor: int) -> bytes:
+    """Give the address of whoever is on the other side, or "unknown"."""
+    held = None
+    try:
+        held = _socket.socket(fileno=posix.dup(descriptor))
+        address = held.getpeername()
+    except OSError:  # a pipe, a file, nobody
+        return UNKNOWN
+    finally:
+        if held is not None:
+            held.close()
+    # Other families than the internet's give a path or nothing.
+    return address[0].encode() if isinstance(address, tuple) else UNKNOWN

@@ -6,7 +6,6 @@ msgs/bytes left, N/B deleted)`. Names are escaped, brackets too, so that none of
 can end early.
 """
 
-import _socket
 import posix
 import sys
 import syslog
@@ -59,21 +58,6 @@ class Report:
 
 def _escape(text: bytes) -> str:
     return escape(text).replace("[", "\\x5b").replace("]", "\\x5d")
-
-
-def peer_address(descriptor: int) -> bytes:
-    """Give the address of the peer, or "unknown" where there is none to ask for."""
-    try:
-        peer = _socket.socket(fileno=posix.dup(descriptor))
-    except OSError:
-        return b"unknown"
-    try:
-        name = peer.getpeername()
-    except OSError:
-        return b"unknown"
-    finally:
-        peer.close()
-    return str(name[0]).encode() if isinstance(name, tuple) else b"unknown"
 
 
 def own_name() -> bytes:

@@ -9,13 +9,13 @@ See: the UCSPI-TLS description, ucspi-tls(2).
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
-import _socket
 import posix
 from select import POLLIN, poll
 from time import monotonic
 
+from qtools.system.fdio import UNKNOWN, peer_address
+
 HANDSHAKE_SECONDS = 30  # sslserver gives up after 26
-UNKNOWN = b"unknown"  # stands in the log for what nobody told
 DUMP_OCTETS = 65536  # certificates in PEM come in the dump; a few KiB each
 
 CONTROL, READ, WRITE = b"SSLCTLFD", b"SSLREADFD", b"SSLWRITEFD"
@@ -33,24 +33,9 @@ def peer(environ: dict[bytes, bytes]) -> tuple[bytes, bytes]:
     names = (b"TCP6REMOTEIP", b"TCPREMOTEIP", b"SSLREMOTEIP", b"REMOTE_ADDR")
     address = _first(environ, *names)
     if address == UNKNOWN:
-        address = _address_of_peer(0)
+        address = peer_address(0)
     host = _first(environ, b"TCP6REMOTEHOST", b"TCPREMOTEHOST", b"SSLREMOTEHOST")
     return address.removeprefix(b"::ffff:"), host
-
-
-def _address_of_peer(descriptor: int) -> bytes:
-    try:
-        client = _socket.socket(fileno=posix.dup(descriptor))
-    except OSError:  # a pipe or a file
-        return UNKNOWN
-    try:
-        address = client.getpeername()
-    except OSError:
-        return UNKNOWN
-    finally:
-        client.close()
-    # Other families than the internet's give a path or nothing.
-    return address[0].encode() if isinstance(address, tuple) else UNKNOWN
 
 
 def is_implicit_tls(environ: dict[bytes, bytes]) -> bool:

@@ -80,7 +80,8 @@ def foresee(argv: list[str]) -> None:
     """
     values, rest = parse(argv, ROWS, USAGE, Misuse)
     registry.load(registry.words(values.every("accounts"), posix.environ))
-    handover.prepare(rest, force_exec="exec" in values).foresee()
+    if "exec" not in values:
+        handover.prepare(rest).foresee()
 
 
 def _run(argv: list[str], values: Values, rest: list[str]) -> int:

@@ -17,9 +17,9 @@ from qtools.protocol import replies, tongue
 from qtools.sessions.style import JUNK_LIMIT, Style
 from qtools.sessions.transaction import Transaction
 from qtools.system import guard, options, verdict
-from qtools.system.fdio import Wire
+from qtools.system.fdio import Wire, peer_address
 from qtools.system.options import Option
-from qtools.system.report import Report, own_name, peer_address
+from qtools.system.report import Report, own_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import syslog
 
 import pytest
 
-from qtools.system import report
+from qtools.system import fdio, report
 from qtools.system.report import Report
 
 
@@ -62,12 +62,12 @@ def test_the_peer_is_asked_for_its_address() -> None:
     with listener, socket.create_connection(listener.getsockname()) as client:
         server, _ = listener.accept()
         with server:
-            assert report.peer_address(server.fileno()) == b"127.0.0.1"
-            assert report.peer_address(listener.fileno()) == b"unknown"
+            assert fdio.peer_address(server.fileno()) == b"127.0.0.1"
+            assert fdio.peer_address(listener.fileno()) == b"unknown"
             assert server.send(b"still open") == 10
         assert client.recv(99) == b"still open"
     with open("/dev/null", "rb") as null:
-        assert report.peer_address(null.fileno()) == b"unknown"
+        assert fdio.peer_address(null.fileno()) == b"unknown"
 
 
 def test_own_name_falls_back_to_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
