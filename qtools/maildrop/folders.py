@@ -10,6 +10,7 @@ See: maildir(5).
 
 import posix
 from errno import EACCES, ELOOP, ENOENT, ENOTDIR
+from time import time_ns
 
 from qtools.errors import Temporary
 from qtools.maildrop import uids
@@ -30,6 +31,10 @@ _DOT = 46  # indexing octets gives numbers
 _TYPE_BITS, _REGULAR, _LINK = 0o170000, 0o100000, 0o120000
 _MTIME = 8  # its place in a stat result, in whole seconds; by name it has fractions
 
+# Of two changes within a tick of the file system's clock the second leaves the folder's
+# time alone. The coarsest known is FAT's, 2 seconds.
+TICK_NANOSECONDS = 2_000_000_000
+
 # What a link can lead to instead of a file that we may reach.
 _NOWHERE = VANISHED | {EACCES, ELOOP, ENOENT, ENOTDIR}
 
@@ -44,7 +49,7 @@ class Folders:
     def __init__(self, path: bytes, *, needs_cur: bool = True) -> None:
         self._path = path
         self._needs_cur = needs_cur
-        self._stamps: list[int] = []  # of both when they were listed last
+        self._stamps: list[int] = []  # of both when they were listed; empty: no trust
         self.root = posix.open(path, _OPEN)
 
     def close(self) -> None:
@@ -64,7 +69,6 @@ class Folders:
             found = [entry for entry in found if uids.base(entry[1]) not in doubtful]
             found += self.find(doubtful)
         found.sort()
-        self.distrust()
         return found
 
     def find(self, bases: set[bytes]) -> "list[Found]":
@@ -82,14 +86,18 @@ class Folders:
         raise Temporary("messages are renamed all the time")
 
     def paths(self) -> list[bytes]:
-        """Give the paths of all files; new/ first, as messages move to cur/."""
-        self._stamps = self._now()
-        return [
-            folder + name
-            for folder in FOLDERS
-            for name in self._names(folder)
-            if name[0] != _DOT
-        ]
+        """Give the paths of all files.
+
+        A file renamed while its folder is read can be left out, or one that moves from
+        cur/ to new/. So folders that change are read twice, and all names count.
+        """
+        stamps = self._now()
+        paths = self._listed()
+        if self._now() == stamps and max(stamps) < time_ns() - TICK_NANOSECONDS:
+            self._stamps = stamps
+            return paths
+        self._stamps = []
+        return list({*paths, *self._listed()})
 
     def has_changed(self) -> bool:
         """Tell whether a listing may give something else than the last one gave."""
@@ -98,6 +106,15 @@ class Folders:
     def distrust(self) -> None:
         """Forget when they were listed, as nothing came of it."""
         self._stamps = []
+
+    def _listed(self) -> list[bytes]:
+        """Read new/ first, as messages move to cur/ for the most part."""
+        return [
+            folder + name
+            for folder in FOLDERS
+            for name in self._names(folder)
+            if name[0] != _DOT
+        ]
 
     def _names(self, folder: bytes) -> list[bytes]:
         try:

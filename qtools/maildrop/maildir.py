@@ -111,13 +111,20 @@ class Maildir:
                 if why.errno not in update.VANISHED:
                     raise Temporary(f"unable to open a message: {why}") from why
             else:
-                known = self._known.get(number - 1)
-                if known is None or update.identity(descriptor) == known:
+                if self._is_that(number - 1, descriptor):
                     return descriptor
                 posix.close(descriptor)
             if not self._find_again([number]):
                 break
         raise Gone
+
+    def _is_that(self, index: int, descriptor: int) -> bool:
+        """Tell whether the file that was opened is the message."""
+        known = self._known.get(index)
+        try:
+            return known is None or update.identity(descriptor) == known
+        except OSError:
+            return False
 
     def update(self, deleted: "Collection[int]") -> int:
         """Remove the deleted messages, then move from new/ to cur/."""

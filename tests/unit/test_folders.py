@@ -114,6 +114,27 @@ def test_a_move_to_cur_at_any_step(
     assert saw == [ALL] * len(saw)
 
 
+@pytest.mark.parametrize("name", ["new/3.c:2,S", "new/3.c"])
+def test_a_move_back_to_new_at_any_step(
+    box: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    saw = at_each_step(
+        monkeypatch, box, lambda: os.rename(box / "cur/3.c:2,S", box / name)
+    )
+    assert saw == [ALL] * len(saw)
+
+
+def test_folders_at_rest_are_read_once(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("new", "cur"):
+        os.utime(box / folder, (10**9, 10**9))
+    monkeypatch.setattr(folders, "posix", crowded := Crowded())
+    opened(box).close()
+    # The Maildir, two listings, each folder's time twice, three messages.
+    assert crowded.calls == 1 + 2 + 4 + 3
+
+
 @pytest.mark.parametrize("name", ["cur/1.a:2,", "new/1.a:2,S"])
 def test_half_a_move_at_any_step(
     box: Path, monkeypatch: pytest.MonkeyPatch, name: str

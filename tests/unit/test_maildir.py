@@ -168,10 +168,27 @@ def test_looking_again_costs_one_listing_until_something_changes(
         return names_of(folders, folder)
 
     monkeypatch.setattr(Folders, "_names", listing)
+    for folder in ("new", "cur"):
+        os.utime(box / folder, (10**9, 10**9))
     for number in (1, 2, 3, 1, 2, 3):
         with pytest.raises(Gone):
             drop.open(number)
     assert listings == [b"new/", b"cur/"]
+    drop.close()
+
+
+def test_two_changes_within_a_tick_of_the_clock(box: Path) -> None:
+    drop = opened(box)
+    os.rename(box / "cur/3.c:2,S", box / "cur/3.c:2,FS")
+    stamp = (box / "cur").stat().st_mtime_ns
+    assert read(drop, 1) == b"c\n"
+    os.rename(box / "cur/1.a:2,", box / "cur/1.a:2,S")
+    os.utime(box / "cur", ns=(stamp, stamp))
+    assert read(drop, 3) == b"a\nA\n"
+    os.rename(box / "cur/3.c:2,FS", box / "cur/3.c:2,T")
+    os.utime(box / "cur", ns=(stamp, stamp))
+    assert drop.update([1]) == 0
+    assert names(box) == {"cur/2.b:2,", "cur/1.a:2,S"}
     drop.close()
 
 
