@@ -58,18 +58,21 @@ class Folders:
             posix.close(self.root)
             self.root = -1
 
-    def scan(self) -> "list[Found]":
-        """Give every file that is a message, in the order of their numbers.
+    def scan(self) -> "tuple[list[Found], list[bytes]]":
+        """Give every file that is a message, in order, and their base names.
 
         Raises: Temporary when messages are renamed faster than they are found.
         """
         found, doubtful = self._look(self.paths())
-        doubtful |= repeated(uids.bases([entry[1] for entry in found]))
+        found.sort()
+        bases = uids.bases([entry[1] for entry in found])
+        doubtful |= repeated(bases)
         if doubtful:
             found = [entry for entry in found if uids.base(entry[1]) not in doubtful]
             found += self.find(doubtful)
-        found.sort()
-        return found
+            found.sort()
+            bases = uids.bases([entry[1] for entry in found])
+        return found, bases
 
     def find(self, bases: set[bytes]) -> "list[Found]":
         """Give all files that have these base names.

@@ -52,14 +52,13 @@ class Maildir:
         except OSError as why:
             raise _unreadable(path, why) from why
         try:
-            found = self._folders.scan()
+            found, self._bases = self._folders.scan()
         except OSError as why:
             self.close()
             raise _unreadable(path, why) from why
         except Failure:
             self.close()
             raise
-        self._bases = uids.bases([entry[1] for entry in found])
         if folders.repeated(self._bases):
             found = self._merge(found)
         self.count = len(found)
