@@ -55,14 +55,11 @@ class Conversation:
         self._held: list[bytes] = []
         self._held_octets = 0
 
-    def run(self, unread: bytes = b"") -> int:
-        """Converse to the end and give the exit code.
-
-        unread: what was received before, behind the login.
-        """
+    def run(self) -> int:
+        """Converse to the end and give the exit code."""
         try:
             self._perform(self._session.greet())
-            self._feed(unread)
+            self._flush()
             while self._session.is_open:
                 data = self._wire.read(READ_OCTETS)
                 if not data:

@@ -52,13 +52,12 @@ class _Refusal(Exception):
 class Transaction:
     """The dialogue over one maildrop.
 
-    is_open: commands are taken. retrieved: messages asked for by RETR. After Update
-    call updated(); when the client is gone or silent, lost().
+    is_open: commands are taken. After Update call updated(); when the client is gone
+    or silent, lost().
     """
 
     def __init__(self, drop: "Contents", style: "Style") -> None:
         self.is_open = True
-        self.retrieved = 0
         self._drop = drop
         self._style = style
         self._ok = b"+OK\r\n" if style.is_bare else replies.OK
@@ -210,10 +209,13 @@ class Transaction:
         return self._table(b"%d %b\r\n", self._drop.all_uids())
 
     def retrieve(self, text: bytes) -> "Actions":
-        """Send a message (RETR)."""
+        """Send a message (RETR).
+
+        LAST counts it even when it turns out that it can't be opened: whoever does that
+        tells the client, not us, and the next session begins with 0 all the same.
+        """
         number = self._number(text)
         self._last = max(self._last, number)
-        self.retrieved += 1
         return [self._send(number, None)]
 
     def top(self, text: bytes, count: bytes) -> "Actions":

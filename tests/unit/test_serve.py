@@ -164,12 +164,6 @@ def test_output_that_could_not_be_sent_is_not_sent_later(make: Make) -> None:
     assert (wire.written, drop.updates) == ([OK], [(1,)])
 
 
-def test_what_came_behind_the_login_is_answered_first(make: Make) -> None:
-    wire = Scripted(b"OP\r\n")
-    make(wire, b"x")[0].run(b"STAT\r\nNO")
-    assert wire.written == [OK + b"+OK 1 3\r\n", OK]
-
-
 def test_a_message_that_is_gone_or_closed_gets_one_reply(
     make: Make, tmp_path: Path
 ) -> None:
