@@ -124,6 +124,8 @@ TRANSCRIPT = [
     (b"NOOP\r", b"-ERR unimplemented\r\n"),
     (b"NO\0OP", SYNTAX),
     (b"NOOP\0junk", SYNTAX),
+    (b"NOOP" + b" " * 249, OK),  # 255 octets with its line end
+    (b"NOOP" + b" " * 250, SYNTAX),
     (b"NOOP " + b" " * 300, SYNTAX),
     (b"USER joe", b"-ERR unimplemented\r\n"),
     (b"UTF8", b"-ERR unimplemented\r\n"),
@@ -327,7 +329,11 @@ def test_the_whole_dialogue_equals_the_model(
 
 
 LINE = st.binary(max_size=40) | st.sampled_from(
-    [*(row[0].partition(b";")[0] for row in TRANSCRIPT), b"x" * 253, b"y" * 254, b"\0"]
+    [
+        *(row[0].partition(b";")[0] for row in TRANSCRIPT),
+        *(b"x" * octets for octets in (253, 254, 255, 256, 4096)),
+        b"\0",
+    ]
 )
 
 
@@ -359,13 +365,17 @@ def test_chunking_never_changes_the_replies(data: bytes, cuts: list[int]) -> Non
     assert parts == said(session().feed(data))
 
 
-WORDS = (*VERBS, b"PASS", b"USER", b" ", b" ", b"1", b"9", b"0", b"\r\n", b"\n", b"\0")
+WORDS = (
+    *(*VERBS, b"PASS", b"USER", b" ", b" ", b"1", b"9", b"0", b"\r\n", b"\n", b"\0"),
+    *(b"x" * 253, b" " * 253, b"1" * 4096),
+)
 
 
 @pytest.mark.slow
 def test_random_input_never_raises() -> None:
     source = random.Random(os.environ.get("FUZZ_SEED", "qtools"))
     rounds = 1_000_000 if IS_NIGHTLY else 10_000
+    overlong = 0
     for _ in range(rounds):
         parts = [
             source.choice(WORDS) if source.random() < 0.9 else source.randbytes(9)
@@ -373,8 +383,10 @@ def test_random_input_never_raises() -> None:
         ]
         dialogue = session(is_bare=bool(source.getrandbits(1)), is_traced=True)
         data = b"".join(parts) + b"\n"
+        overlong += any(len(line) > 255 for line in data.splitlines(keepends=True))
         replies = [act for act in dialogue.feed(data) if not isinstance(act, Trace)]
         assert len(replies) <= data.count(b"\n")
         assert dialogue.is_open == (not any(isinstance(r, Update) for r in replies))
         if dialogue.is_open:
             assert len(replies) == data.count(b"\n")
+    assert overlong > rounds // 20
