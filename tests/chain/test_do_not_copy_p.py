@@ -14,18 +14,10 @@ import pytest
 
 from tests.chain.popup import House, Popup
 from tests.chain.tls import NUMBERS, Descriptors, dump_of
-from tests.conftest import Tools
 from tests.support import wait_for
 
 REFUSED = b"-ERR [AUTH] authorization failed\r\n"
 ONCE = "-d0 -a1"
-
-
-@pytest.fixture
-def house(tools: Tools, room: Path) -> Iterator[House]:
-    made = House(tools, room)
-    yield made
-    made.close()
 
 
 @pytest.fixture

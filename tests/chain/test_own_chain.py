@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chain import checker
-from tests.chain.popup import DIALOGUES, House, Popup
+from tests.chain.popup import House, Popup
 from tests.conftest import Tools
 
 SOURCE = "P:POP3 S:192.0.2.7:c.example"
@@ -51,12 +51,6 @@ def chain(tools: Tools, room: Path) -> Iterator[Chain]:
     made = Chain(tools, room)
     yield made
     made.close()
-
-
-@pytest.fixture(params=DIALOGUES)
-def dialogue(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(params=sorted(WAYS))

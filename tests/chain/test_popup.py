@@ -5,13 +5,11 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chain.popup import (
-    DIALOGUES,
     HOSTNAME,
     PEER,
     WIRES,
@@ -25,19 +23,6 @@ from tests.support import TOP, wait_for
 
 SOURCE = "P:POP3 S:192.0.2.7:c.example"
 STAMP = re.compile(rb"<([0-9]+)\.([0-9]+)\.[0-9a-f]{16}@mx\.example>")
-
-
-@pytest.fixture
-def house(tools: Tools, room: Path) -> Iterator[House]:
-    made = House(tools, room)
-    yield made
-    made.close()
-
-
-@pytest.fixture(params=DIALOGUES)
-def dialogue(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(params=WIRES)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.popup import DIALOGUES, House, Popup, Wire, make_wire, read_some
+from tests.chain.popup import House, Popup, Wire, make_wire, read_some
 from tests.chain.tls import (
     DIALECTS,
     NUMBERS,
@@ -23,25 +23,11 @@ from tests.chain.tls import (
     make_certificate,
     serve_tls,
 )
-from tests.conftest import Tools
 
 STARTING = b"+OK starting TLS negotiation\r\n"
 NOT_AVAILABLE = b"-ERR STLS not available\r\n"
 PLAIN = "P:POP3 S:192.0.2.7:c.example"
 INSIDE = "P:POP3S S:192.0.2.7:c.example"
-
-
-@pytest.fixture
-def house(tools: Tools, room: Path) -> Iterator[House]:
-    made = House(tools, room)
-    yield made
-    made.close()
-
-
-@pytest.fixture(params=DIALOGUES)
-def dialogue(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(params=DIALECTS)

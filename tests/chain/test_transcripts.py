@@ -8,23 +8,14 @@ answers otherwise, what it answers and why. A row without a reason must agree.
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.chain.popup import DIALOGUES, House
-from tests.conftest import PYTHON, Tools
+from tests.conftest import PYTHON
 from tests.support import OWNER, TOP
-
-
-@pytest.fixture
-def house(tools: Tools, room: Path) -> Iterator[House]:
-    made = House(tools, room)
-    yield made
-    made.close()
-
 
 FIRST = b"-ERR authorization first\r\n"
 SYNTAX = b"-ERR syntax error\r\n"
