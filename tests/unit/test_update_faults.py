@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from qtools.maildrop import maildir, update
+from qtools.maildrop import folders, maildir, update
 from qtools.maildrop.folders import Folders
 from qtools.maildrop.maildir import Maildir
-from tests.pop3 import contents, make_maildir, names
+from tests.pop3 import add, contents, make_maildir, names
 
 COUNT = 200
 DELETED = frozenset(range(1, COUNT + 1, 3))
 CHANGING = ("unlink", "link", "rename")
+READING = ("stat", "listdir")
 
 
 class Killed(BaseException):
@@ -67,6 +68,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Any:
     def patch(faulty: Faulty) -> Faulty:
         monkeypatch.setattr(update, "posix", faulty)
         monkeypatch.setattr(maildir, "posix", faulty)
+        monkeypatch.setattr(folders, "posix", faulty)
         return faulty
 
     return patch
@@ -249,7 +251,7 @@ class Meeting:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(posix, name)
-        return self._counted(real) if name in (*CHANGING, "stat") else real
+        return self._counted(real) if name in (*CHANGING, *READING) else real
 
     def _counted(self, real: Any) -> Any:
         def call(*arguments: object, **named: object) -> Any:
@@ -270,19 +272,39 @@ MEETINGS = [
 ]
 
 
+def texts(drop: Maildir) -> list[bytes]:
+    """Read all messages, in order."""
+    found = []
+    for number in range(1, drop.count + 1):
+        with open(drop.open(number), "rb") as file:
+            found.append(file.read())
+    return found
+
+
+@pytest.mark.parametrize("namesakes", [False, True])
 @pytest.mark.parametrize(("mine", "theirs"), MEETINGS)
 def test_two_sessions_end_at_once(
-    tmp_path: Path, patched: Any, mine: tuple[int, ...], theirs: tuple[int, ...]
+    tmp_path: Path,
+    patched: Any,
+    mine: tuple[int, ...],
+    theirs: tuple[int, ...],
+    *,
+    namesakes: bool,
 ) -> None:
     """What either was asked to remove is gone, and all else is there once."""
-    left = kept(frozenset((*mine, *theirs)), 6)
     replies: list[int] = []
     step = 0
     has_met = True
     while has_met:
         step += 1
         box = box_of(tmp_path / f"{step}", 6)
+        if namesakes:
+            add(box, "cur/1.x.h:2,", b"another\n")
+            add(box, "cur/4.x.h:2,F", b"one more\n")
         first, other = Maildir(os.fsencode(box)), Maildir(os.fsencode(box))
+        stored = texts(first)
+        asked = {stored[number - 1] for number in (*mine, *theirs)}
+        left = sorted(text for text in stored if text not in asked)
 
         def act(other: Maildir = other) -> None:
             replies.append(other.update(theirs))
