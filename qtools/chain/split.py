@@ -92,10 +92,12 @@ def run(
     there.close()
     office.on_accept = lambda: _reply(here, SERVED)
     office.unshared.append(here.fileno())
-    code, reason = _serve(here, office)
-    here.close()
-    posix.kill(child, _signal.SIGKILL)  # it has no more to do, whatever it thinks
-    status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
+    try:
+        code, reason = _serve(here, office)
+    finally:
+        here.close()
+        posix.kill(child, _signal.SIGKILL)  # it has no more to do, whatever it thinks
+        status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
     return (status, reason) if status == EXIT_HARD else (code, reason)
 
 

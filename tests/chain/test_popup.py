@@ -292,6 +292,7 @@ def test_sigterm_is_an_end_for_the_log(house: House, dialogue: str) -> None:
     assert popup.code() == 111
     popup.hang_up()
     assert popup.log() == [end(111, "terminated", "User", "joe")]
+    assert popup.errors() == ""
 
 
 def test_a_script_without_an_interpreter_is_the_shells(

@@ -135,6 +135,7 @@ def test_a_killed_popup_ends_the_dialogue(house: House, what: signal.Signals) ->
     assert popup.code() == (111 if what == signal.SIGTERM else -what)
     wait_for(has_ended(child))
     assert popup.rest() == b""
+    assert popup.errors() == ""
 
 
 def test_after_the_accept_the_dialogue_is_gone(house: House) -> None:
