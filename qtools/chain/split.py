@@ -61,8 +61,8 @@ class Window:
         return self._channel.recv(2)
 
     def send(self, told: Request) -> None:
-        """Send a request that has no answer."""
-        self._channel.send(told.pack())
+        """Send a request that has no answer; an office that is gone needs none."""
+        _send(self._channel, told.pack())
 
 
 def run(
