@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     given = parser.parse_args()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # A background job of a shell is born with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory(prefix="qtools-demo-", dir=PLACE) as folder,
