@@ -21,47 +21,47 @@ if TYPE_CHECKING:
     Unit = tuple[frozenset[str], int, int]
 
 INDEX_OCTETS = 4096  # far more than an index with all its roots has
-MOST_OCTETS = 1 << 22  # far more than the whole file has
 
 _units: "list[Unit] | None" = None
-_linked = b""  # kept, since install may put another file into its place meanwhile
+_identity = (0, 0)  # inode and time of the file that the units were found in
 
 
 def preload(root: str) -> None:
     """Run the linked modules that a root needs and that are not there yet.
 
     A unit holds the modules that the same roots need. What a module imports is needed
-    by every root that needs the module, so units of more roots come first.
+    by every root that needs the module, so units of more roots come first. When
+    install has put another file into the place of the one we began with, the rest is
+    left to imports.
     """
-    global _units, _linked  # noqa: PLW0603  # read once, shared by forks
+    global _units, _identity  # read once, shared by forks
+    path = f"{sys.path[0]}/linked.{sys.implementation.cache_tag}"
+    try:
+        linked = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    found = posix.fstat(linked)
+    identity = (found.st_ino, found.st_mtime_ns)
     if _units is None:
-        _linked = _read(f"{sys.path[0]}/linked.{sys.implementation.cache_tag}")
-        _units = _load(_linked[len(_magic()) : INDEX_OCTETS]) if _linked else []
+        _units, _identity = _index(posix.read(linked, INDEX_OCTETS)), identity
+    elif identity != _identity:
+        _units = []
     for unit in [unit for unit in _units if root in unit[0]]:
         _units.remove(unit)
-        code = memoryview(_linked)[unit[1] : unit[1] + unit[2]]
-        for name, is_package, module in _load(code):
+        for name, is_package, code in _load(posix.pread(linked, unit[2], unit[1])):
             if name not in sys.modules:
-                _define(name, module, is_package=is_package)
+                _define(name, code, is_package=is_package)
+    posix.close(linked)
 
 
-def _read(path: str) -> bytes:
-    """Read the linked file; empty when there is none for this interpreter."""
-    try:
-        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return b""
-    linked = posix.read(descriptor, MOST_OCTETS)
-    posix.close(descriptor)
-    return linked if linked.startswith(_magic()) else b""
-
-
-def _magic() -> bytes:
+def _index(head: bytes) -> "list[Unit]":
+    """Read the index; empty when the file was made for another interpreter."""
     magic: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
-    return magic
+    index: list[Unit] = _load(head[len(magic) :]) if head.startswith(magic) else []
+    return index
 
 
-def _load(dump: "bytes | memoryview") -> "Any":
+def _load(dump: bytes) -> "Any":
     """Undo marshal; the file is as trustworthy as the byte code beside it."""
     return loads(dump)  # noqa: S302
 

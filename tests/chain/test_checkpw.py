@@ -54,7 +54,7 @@ def test_a_user_is_become_as_checkpassword_does(tools: Tools, user: str) -> None
         HOME="/root",
         SHELL="x",
         USER="root",
-        MAILDIR="/root/Maildir",
+        MAILDIR="/leftover/Maildir",
     )
     assert outcome.code == 0
     assert outcome.errors == ""

@@ -66,7 +66,7 @@ def test_no_descriptors_left_is_the_servers_trouble(tools: Tools, most: int) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialogue", DIALOGUES)
 def test_an_upgrade_between_greeting_and_login(room: Path, dialogue: str) -> None:
-    """Install replaces the linked file; what was begun goes on with the old one."""
+    """Install replaces the linked file; what was begun goes on without it."""
     make_install(room / "prefix")
     (linked,) = (room / "prefix/lib/qtools").glob("linked.*")
     ours, theirs = socket.socketpair()
