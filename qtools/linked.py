@@ -34,7 +34,7 @@ def preload(root: str) -> None:
     install has put another file into the place of the one we began with, the rest is
     left to imports.
     """
-    global _units, _identity  # read once, shared by forks
+    global _units, _identity  # noqa: PLW0603  # read once, shared by forks
     path = f"{sys.path[0]}/linked.{sys.implementation.cache_tag}"
     try:
         linked = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
