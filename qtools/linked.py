@@ -46,12 +46,14 @@ def preload(root: str) -> None:
         _units, _identity = _index(posix.read(linked, INDEX_OCTETS)), identity
     elif identity != _identity:
         _units = []
-    for unit in [unit for unit in _units if root in unit[0]]:
-        _units.remove(unit)
-        for name, is_package, code in _load(posix.pread(linked, unit[2], unit[1])):
+    needed = [unit for unit in _units if root in unit[0]]
+    _units = [unit for unit in _units if root not in unit[0]]
+    dumps = [posix.pread(linked, octets, place) for _, place, octets in needed]
+    posix.close(linked)
+    for dump in dumps:
+        for name, is_package, code in _load(dump):
             if name not in sys.modules:
                 _define(name, code, is_package=is_package)
-    posix.close(linked)
 
 
 def _index(head: bytes) -> "list[Unit]":
