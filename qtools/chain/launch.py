@@ -7,7 +7,6 @@ import sys
 from fcntl import F_DUPFD, fcntl
 from select import POLLIN, poll
 
-from qtools.chain import handover
 from qtools.system import guard, verdict
 
 TYPE_CHECKING = False
@@ -58,14 +57,15 @@ class Launched:
 
 
 def launch(
-    subprogram: list[str],
+    run: "Callable[[], int]",
     record: bytes,
     variables: dict[bytes, bytes],
     unshared: "Iterable[int]",
 ) -> Launched:
     """Start a program with the record on descriptor 3.
 
-    variables: added to its environment. unshared: descriptors it must not have.
+    run: called in the child, becomes the program. variables: added to its
+    environment. unshared: descriptors it must not have.
     Raises: OSError, nothing being left behind then.
     """
     reader = _filled_pipe(record)
@@ -85,7 +85,7 @@ def launch(
                 posix.close(descriptor)
             _lay_out(reader, noting)
             posix.environ.update(variables)
-            return handover.prepare(subprogram).run()
+            return run()
 
         posix._exit(guard.guarded(become, sys.argv))
     posix.close(reader)

@@ -61,7 +61,7 @@ class Office:
         self.attempts = self._attempts_left = policy.attempts
         self._is_accepted = False
         self._has_greeted = False
-        self._is_foreseen = False
+        self._link: handover.Link | None = None
 
     def log(self, event: str, mechanism: str, user: bytes, note: str = "") -> None:
         """Write one line to the session log, where there is one."""
@@ -140,9 +140,8 @@ class Office:
             b"POP3CAPA": b"\n".join(lasting_capabilities(self._policy)),
         }
         try:
-            return launch(
-                self._subprogram, asked.record, variables, self.unshared
-            ).wait(self._heed)
+            launched = launch(self._run_next, asked.record, variables, self.unshared)
+            return launched.wait(self._heed)
         except OSError as why:
             guard.complain(sys.argv, f"unable to start the chain: {why.strerror}")
             return EXIT_TEMPORARY
@@ -154,12 +153,17 @@ class Office:
 
     def _foresee(self) -> None:
         """Load the rest of the chain here; what can't be is the child's to report."""
-        if not self._is_foreseen:
-            self._is_foreseen = True
+        if self._link is None:
             try:
-                handover.prepare(self._subprogram).foresee()
+                self._link = handover.prepare(self._subprogram)
+                self._link.foresee()
             except Exception:  # noqa: BLE001  # it will fail there as it did here
                 return
+
+    def _run_next(self) -> int:
+        """In the child: become the next program."""
+        link = self._link or handover.prepare(self._subprogram)
+        return link.run()
 
 
 def _speak_for(code: int, language: bytes) -> None:
