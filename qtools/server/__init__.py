@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""popserver's processes: listener, limits, login worker, TLS, sessions."""
