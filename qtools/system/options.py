@@ -49,6 +49,11 @@ class Values(dict[str, str]):
         """Give all values of an option that may be repeated, in order."""
         return [value for given, value in self._given if given == name]
 
+    def is_last(self, name: str, *others: str) -> bool:
+        """Tell whether, of options that exclude each other, this one came last."""
+        given = [each for each, _ in self._given if each in (name, *others)]
+        return given[-1:] == [name]
+
     def number(self, name: str, default: int, least: int = 0) -> int:
         """Give an option's whole number, or the default when it was not given.
 

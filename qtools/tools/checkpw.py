@@ -10,7 +10,8 @@ See: cr.yp.to/checkpwd/interface.html.
 
 import posix
 
-from qtools.accounts import registry
+from qtools.accounts import entry, registry
+from qtools.accounts.entry import ROWS, USAGE
 from qtools.accounts.verifier import Verifier
 from qtools.chain import handover
 from qtools.errors import (
@@ -20,12 +21,11 @@ from qtools.errors import (
     Failure,
     Hard,
     Misuse,
-    Refused,
     Temporary,
 )
-from qtools.protocol.record import RECORD_OCTETS, unpack
+from qtools.protocol.record import RECORD_OCTETS
 from qtools.system import privileges, verdict
-from qtools.system.options import Option, Values, parse
+from qtools.system.options import Values, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,31 +34,7 @@ if TYPE_CHECKING:
     from qtools.accounts.interface import Identity
     from qtools.accounts.registry import Opener
 
-USAGE = "checkpw [options] program [arguments...]"
-ROWS = (
-    Option(
-        "a",
-        "accounts",
-        "KIND[:WHERE]",
-        "where accounts are: system, authuser:FILE,"
-        " db:FILE; several in order, separated by spaces",
-    ),
-    Option("x", "exec", "", "exec the next program even when it is one of ours"),
-    Option("s", "socket", "PATH", "Dovecot's auth socket, for '=' in an authuser file"),
-    Option("v", "verbose", "", "say on descriptor 2 why a credential was refused"),
-    Option("", "allow-empty", "", "accept empty passwords"),
-    Option(
-        "",
-        "allow-root",
-        "",
-        "let uid 0 in, and run on as root when an account has no uid",
-    ),
-)
-
 DESCRIPTOR = 3
-OWN_MAILDIR = b"POP3MAILDIR"  # for pop3d: not a leftover, as MAILDIR may be
-METHOD = b"POP3METHOD"  # from popup: how the client logged in
-PLAINTEXT_METHODS = (b"User", b"Plain", b"Login")
 
 
 def main(argv: list[str]) -> int:
@@ -104,10 +80,10 @@ def _run(argv: list[str], values: Values, rest: list[str]) -> int:
         return code if code in (EXIT_REFUSED, EXIT_MISUSE) else EXIT_TEMPORARY
     if link is None:
         raise Temporary(str(trouble))
-    if not _may_be(who, allow_root="allow-root" in values):
+    if not entry.may_be(who, allow_root="allow-root" in values):
         return EXIT_REFUSED
     privileges.become(who.uid, who.gid, who.groups, who.home)
-    _set_environment(who)
+    entry.set_environment(who)
     verdict.tell(verdict.ACCEPTED)
     return link.run()
 
@@ -143,46 +119,10 @@ def _check(
     Raises: Misuse, Refused, Temporary, Hard.
     """
     if "socket" in values:
-        posix.environ[b"QTOOLS_AUTHSOCKET"] = values["socket"].encode()
-    try:
-        user, secret, challenge = unpack(bytes(record))
-    except ValueError as why:
-        raise Misuse(f"bad record on descriptor 3: {why}") from why
-    if not user or not (secret or "allow-empty" in values):
-        raise Refused("empty user or password")
-    if posix.environ.get(METHOD) in PLAINTEXT_METHODS:
-        challenge = b""  # a digest is not the password
-    sources = [open_source() for open_source in openers]
-    return registry.verify(sources, user, secret, challenge)
-
-
-def _may_be(who: "Identity", *, allow_root: bool) -> bool:
-    """Say whether the next program may run as this user.
-
-    Raises: Temporary when the account says nothing and we are root.
-    """
-    if allow_root or who.uid > 0:
-        return True
-    if who.uid < 0 and posix.geteuid() == 0:
-        raise Temporary("the account has no uid and this is root; see --allow-root")
-    return who.uid < 0
-
-
-def _set_environment(who: "Identity") -> None:
-    """Set USER, HOME and SHELL as for a login, and MAILDIR when there is one.
-
-    An account without a name of its own leaves USER, HOME and SHELL as they are. No
-    account leaves MAILDIR: what was there before us is somebody else's mail, or
-    everybody's.
-    """
-    environ = posix.environ
-    if who.name:
-        known = ((b"USER", who.name), (b"HOME", who.home), (b"SHELL", who.shell))
-        for name, value in known:
-            environ.pop(name, None)
-            if value:
-                environ[name] = value
-    for name in (b"MAILDIR", OWN_MAILDIR):
-        environ.pop(name, None)
-        if who.maildir:
-            environ[name] = who.maildir
+        posix.environ[entry.AUTH_SOCKET] = values["socket"].encode()
+    return entry.check(
+        bytes(record),
+        [open_source() for open_source in openers],
+        posix.environ.get(entry.METHOD, b""),
+        allow_empty="allow-empty" in values,
+    )

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtools.chain import front
 from qtools.errors import Hard
 from qtools.sessions.policy import Policy
 from qtools.system.options import Values
-from qtools.tools import popup
 
 
 def policy(
@@ -24,7 +24,7 @@ def policy(
     for name, word in (options or {}).items():
         values[name] = word
     given_ = {name.encode(): word.encode() for name, word in (environ or {}).items()}
-    return popup.make_policy(values, given_, has_control=has_control)
+    return front.make_policy(values, given_, has_control=has_control)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ STAMP = re.compile(rb"<[0-9]+\.[0-9]+\.[0-9a-f]{16}@[!-;=?A-~]{1,64}>")
 
 @given(st.text(max_size=100))
 def test_a_stamp_is_a_message_id_whatever_the_host_name(hostname: str) -> None:
-    assert STAMP.fullmatch(popup.make_stamp(hostname))
+    assert STAMP.fullmatch(front.make_stamp(hostname))
 
 
 def test_no_stamp_repeats() -> None:
-    assert len({popup.make_stamp("h") for _ in range(1000)}) == 1000
+    assert len({front.make_stamp("h") for _ in range(1000)}) == 1000

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: ISC
+"""What popserver was asked for: the options as rows, and their values in one object.
+
+The grammar is tcpserver's, so that a run file changes by one word; what tcpserver has
+not has long names only. Each default stands here, with its reason.
+See: popserver(8), tcpserver(1).
+"""
+
+import posix
+
+from qtools.errors import Hard
+from qtools.system.options import Option, Values, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = "popserver [options] host port program [argument ...]"
+
+OPTIONS = (
+    Option("c", "concurrency", "N", "connections at once, logged in or not (500)"),
+    Option("b", "backlog", "N", "connections the kernel may hold for us (128)"),
+    Option("l", "local-name", "NAME", "our name, for TCPLOCALHOST; 0: look it up"),
+    Option("x", "rules", "FILE", "tcprules(1) file; read anew when it is replaced"),
+    Option("X", "no-rules-ok", "", "a missing rules file is no error"),
+    Option("u", "uid", "N", "become this uid after binding"),
+    Option("g", "gid", "N", "become this gid after binding"),
+    Option("U", "ids-from-environment", "", "as -u $UID -g $GID"),
+    Option("R", "no-ident", "", "ask no ident server (default)"),
+    Option("r", "ident", "", "ask the client's ident server; foreign chains only"),
+    Option("H", "no-lookup", "", "look up no host names of clients (default)"),
+    Option("h", "lookup", "", "look up the client's host name; foreign chains only"),
+    Option("p", "paranoid", "", "drop a host name that does not lead back"),
+    Option("P", "not-paranoid", "", "believe host names (default)"),
+    Option("t", "ident-timeout", "SECONDS", "longest wait for an ident server (26)"),
+    Option("D", "no-delay", "", "set TCP_NODELAY (our own programs do that anyway)"),
+    Option("d", "delay", "", "leave TCP_NODELAY alone (default)"),
+    Option("q", "quiet", "", "tell errors only"),
+    Option("Q", "normal", "", "tell errors and warnings (default)"),
+    Option("v", "verbose", "", "tell of every connection, too"),
+    Option("o", "ip-options", "", "accepted for tcpserver's sake; no effect"),
+    Option("O", "no-ip-options", "", "accepted for tcpserver's sake; no effect"),
+    Option("1", "print-port", "", "print the port number on descriptor 1"),
+    Option("B", "banner", "TEXT", "send this first; foreign chains only"),
+    Option("", "listen", "[tls:]HOST:PORT", "one more listener; may be repeated"),
+    Option("", "implicit-tls", "", "the first listener speaks TLS at once"),
+    Option("", "certificate", "FILE", "certificate and chain in PEM; one per name"),
+    Option("", "key", "FILE", "its key, when not in the certificate's file"),
+    Option("", "client-ca", "FILE", "whose client certificates are accepted"),
+    Option("", "client-certificate", "RULE", "ask or require"),
+    Option("", "ciphers", "LIST", "TLS 1.2 ciphers, in OpenSSL's words"),
+    Option("", "tls-minimum", "VERSION", "TLSv1.2 (default) or TLSv1.3"),
+    Option("", "handshake-timeout", "SECONDS", "longest TLS handshake (26)"),
+    Option("n", "ucspi-tls", "", "foreign chains: TLS when the program asks for it"),
+    Option("s", "tls-environment", "", "foreign chains: tell the program about TLS"),
+    Option("", "per-source", "N", "connections at once from one source (50); 0: any"),
+    Option("", "min-delay", "SECONDS", "a connection counts at least so long (10)"),
+    Option("", "refuse", "TEXT", "say this to whom a limit keeps out"),
+    Option("", "login-timeout", "SECONDS", "longest stay before login (1200)"),
+    Option("", "proxy-from", "NETWORKS", "who sends a PROXY header, and must"),
+    Option("", "tls-workers", "N", "TLS processes (one a processor)"),
+    Option("", "verifiers", "N", "processes that check passwords (2)"),
+    Option("", "drain", "SECONDS", "what sessions get to end after SIGTERM (30)"),
+    Option("", "metrics", "FILE", "write counters there for Prometheus"),
+    Option("", "notify-fd", "N", "write a line there when ready (s6)"),
+    Option("", "syslog", "", "session log to syslog"),
+    Option("", "journal", "", "session log to descriptor 2 with <N> levels"),
+    Option("", "config", "FILE", "more options, one a line; read anew at SIGHUP"),
+    Option("", "demo", "", "serve throw-away mail on free ports of the loopback"),
+    Option("", "json", "", "with --demo: print ports and accounts as JSON"),
+)
+
+CONCURRENCY = 500  # popa3d's; qmail's 40 was for hosts with 16 MB
+FOREIGN_CONCURRENCY = 40  # tcpserver's: each is a process or three
+BACKLOG = 128  # what a burst of clients needs while one login takes a millisecond
+PER_SOURCE = 50  # popa3d's: an office behind one address, but not a whole flood
+MIN_DELAY_SECONDS = 10  # popa3d's: short sessions are limited in number, too
+LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
+DRAIN_SECONDS = 30
+VERIFIERS = 2  # while one computes a slow hash another answers
+MOST_OPTION_OCTETS = 65536
+
+
+class Settings:
+    """The command line, read and checked.
+
+    words: the options as they were given, for what belongs to others (TLS). listen:
+    words of all listeners, the first one as (host, port). chain: the program and its
+    arguments.
+    """
+
+    def __init__(self, argv: "Sequence[str]") -> None:
+        """Read a command line and the options file it names.
+
+        Raises: Hard, Temporary.
+        """
+        values, rest = _parse(argv)
+        self.words = values
+        self.is_demo = "demo" in values
+        if len(rest) < 3 and not self.is_demo:
+            raise Hard(f"usage: {USAGE}")
+        self.host, self.port = rest[:2] if rest else ("127.0.0.1", "0")
+        self.chain = rest[2:]
+        self.listen = values.every("listen")
+        self.name = values.get("local-name", "")
+        self.backlog = values.number("backlog", BACKLOG, 1)
+        self.per_source = values.number("per-source", PER_SOURCE)
+        self.min_delay_seconds = values.number("min-delay", MIN_DELAY_SECONDS)
+        self.login_seconds = values.number("login-timeout", LOGIN_SECONDS, 1)
+        self.handshake_seconds = values.number("handshake-timeout", 26, 1)
+        self.drain_seconds = values.number("drain", DRAIN_SECONDS)
+        self.verifiers = values.number("verifiers", VERIFIERS, 1)
+        self.tls_workers = values.number("tls-workers", processors(), 1)
+        self.refusal = values.get("refuse", "").encode("utf-8", "surrogateescape")
+        self.proxy_networks = values.get("proxy-from", "")
+        self.rules = values.get("rules", "")
+        self.is_rules_optional = "no-rules-ok" in values
+        self.is_verbose = values.is_last("verbose", "quiet", "normal")
+        self.is_quiet = values.is_last("quiet", "verbose", "normal")
+        self.uid, self.gid = _ids(values)
+
+    def concurrency(self, *, is_foreign: bool) -> int:
+        """Give how many connections there may be at once."""
+        default = FOREIGN_CONCURRENCY if is_foreign else CONCURRENCY
+        return self.words.number("concurrency", default, 1)
+
+
+def processors() -> int:
+    """Give how many processors this process may use."""
+    return len(posix.sched_getaffinity(0))
+
+
+def _parse(argv: "Sequence[str]") -> tuple[Values, list[str]]:
+    """Parse; options of the file count as if they stood before the given ones."""
+    values, rest = parse(argv, OPTIONS, USAGE)
+    if "config" not in values:
+        return values, rest
+    words = read_words(values["config"])
+    both = [argv[0], *words, *argv[1:]]
+    return parse(both, OPTIONS, USAGE)
+
+
+def read_words(path: str) -> list[str]:
+    """Read an options file: one option a line, `name` or `name value`; # comments.
+
+    Raises: Hard for a file that is missing, too long or holds a word that is no
+    option.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_OPTION_OCTETS + 1)
+    except OSError as why:
+        raise Hard(f"unable to read {path}: {why.strerror}") from why
+    if len(text) > MOST_OPTION_OCTETS:
+        raise Hard(f"{path} is longer than {MOST_OPTION_OCTETS} octets")
+    words = []
+    rows = {row.name: row for row in OPTIONS}
+    for number, raw in enumerate(text.decode("utf-8", "surrogateescape").splitlines()):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, _, value = line.partition(" ")
+        row = rows.get(name)
+        if row is None or bool(row.argument) != bool(value.strip()):
+            raise Hard(
+                f"{path} line {number + 1}: no such option, or its value: {line}"
+            )
+        words.append(f"--{name}={value.strip()}" if row.argument else f"--{name}")
+    return words
+
+
+def _ids(values: Values) -> tuple[int, int]:
+    """Give uid and gid to become, -1 for none."""
+    if "ids-from-environment" in values:
+        for name, variable in (("uid", b"UID"), ("gid", b"GID")):
+            values.setdefault(name, posix.environ.get(variable, b"").decode("latin-1"))
+    uid, gid = (values.number(name, -1) for name in ("uid", "gid"))
+    if (uid >= 0) != (gid >= 0):
+        raise Hard("-u and -g go together")
+    return uid, gid
