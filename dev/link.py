@@ -18,6 +18,7 @@ ROOTS = {
     "popup": "qtools.tools.popup",
     "checkpw": "qtools.tools.checkpw",
     "pop3d": "qtools.tools.pop3d",
+    "popserver": "qtools.tools.popserver",
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
     "db": "qtools.accounts.database",

@@ -98,6 +98,15 @@ def prepare(argv: list[str], *, force_exec: bool = False) -> Link:
     return Link(argv, path, guard.load(tool) if tool else None)
 
 
+def recognise(program: str) -> str:
+    """Give the name of our tool that a word of a chain leads to, or "".
+
+    Raises: Hard when there is no such program.
+    """
+    path = find(program)
+    return "" if FORCE_EXEC in posix.environ else _ours(path) or ""
+
+
 def _restore_locale() -> None:
     """Hand the environment on as it came (PEP 538 has the interpreter change it)."""
     if posix.environ.get(b"LC_CTYPE") != COERCED:

@@ -121,7 +121,7 @@ class Office:
         self.code = code if is_ours else EXIT_TEMPORARY
         if code and not self._has_greeted:
             self.reason = "failed"
-            _speak_for(code, asked.language)
+            speak_for(code, asked.language)
         return SERVED
 
     def _accept(self) -> None:
@@ -166,7 +166,7 @@ class Office:
         return link.run()
 
 
-def _speak_for(code: int, language: bytes) -> None:
+def speak_for(code: int, language: bytes) -> None:
     """Answer for a session that was let in and ended before it spoke.
 
     The password was right, so a client must not be told that it was wrong.

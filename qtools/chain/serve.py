@@ -32,7 +32,8 @@ class Conversation:
     """One Transaction, its wire and its maildrop.
 
     why: how it ended, in words for the report. trouble: what went wrong here, else
-    empty. trace: takes each line of the client, masked.
+    empty. retrieved, octets: messages sent, whole or by TOP, and their octets. trace:
+    takes each line of the client, masked.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Conversation:
         self.code = EXIT_DONE
         self.why = ""
         self.trouble = ""
+        self.retrieved = self.octets = 0
         self._session = session
         self._drop = drop
         self._wire = wire
@@ -130,6 +132,7 @@ class Conversation:
         ready = b""
         while chunk:
             self._put(ready)
+            self.octets += len(ready)
             if cutter is not None:
                 chunk = cutter.feed(chunk)
             ready = encoder.feed(chunk)
@@ -137,6 +140,8 @@ class Conversation:
                 break
             chunk = _read(descriptor)
         self._put(ready + encoder.finish(blank_line=self._blank_line))
+        self.octets += len(ready)
+        self.retrieved += 1
 
     def _put(self, data: bytes) -> None:
         """Gather output; send it when there is much."""

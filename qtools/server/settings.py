@@ -9,6 +9,7 @@ See: popserver(8), tcpserver(1).
 import posix
 
 from qtools.errors import Hard
+from qtools.server import tls
 from qtools.system.options import Option, Values, parse
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ USAGE = "popserver [options] host port program [argument ...]"
 OPTIONS = (
     Option("c", "concurrency", "N", "connections at once, logged in or not (500)"),
     Option("b", "backlog", "N", "connections the kernel may hold for us (128)"),
-    Option("l", "local-name", "NAME", "our name, for TCPLOCALHOST; 0: look it up"),
+    Option("l", "local-name", "NAME", "our name, for TCPLOCALHOST (none)"),
     Option("x", "rules", "FILE", "tcprules(1) file; read anew when it is replaced"),
     Option("X", "no-rules-ok", "", "a missing rules file is no error"),
     Option("u", "uid", "N", "become this uid after binding"),
@@ -54,7 +55,7 @@ OPTIONS = (
     Option("n", "ucspi-tls", "", "foreign chains: TLS when the program asks for it"),
     Option("s", "tls-environment", "", "foreign chains: tell the program about TLS"),
     Option("", "per-source", "N", "connections at once from one source (50); 0: any"),
-    Option("", "min-delay", "SECONDS", "a connection counts at least so long (10)"),
+    Option("", "min-delay", "SECONDS", "a connection counts at least so long (0)"),
     Option("", "refuse", "TEXT", "say this to whom a limit keeps out"),
     Option("", "login-timeout", "SECONDS", "longest stay before login (1200)"),
     Option("", "proxy-from", "NETWORKS", "who sends a PROXY header, and must"),
@@ -74,7 +75,7 @@ CONCURRENCY = 500  # popa3d's; qmail's 40 was for hosts with 16 MB
 FOREIGN_CONCURRENCY = 40  # tcpserver's: each is a process or three
 BACKLOG = 128  # what a burst of clients needs while one login takes a millisecond
 PER_SOURCE = 50  # popa3d's: an office behind one address, but not a whole flood
-MIN_DELAY_SECONDS = 10  # popa3d's: short sessions are limited in number, too
+MIN_DELAY_SECONDS = 0  # popa3d's 10 would allow 5 logins a second from one source
 LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
 DRAIN_SECONDS = 30
 VERIFIERS = 2  # while one computes a slow hash another answers
@@ -111,12 +112,17 @@ class Settings:
         self.drain_seconds = values.number("drain", DRAIN_SECONDS)
         self.verifiers = values.number("verifiers", VERIFIERS, 1)
         self.tls_workers = values.number("tls-workers", processors(), 1)
+        self.closes_when_full = "refuse" in values  # else the kernel holds them
         self.refusal = values.get("refuse", "").encode("utf-8", "surrogateescape")
         self.proxy_networks = values.get("proxy-from", "")
         self.rules = values.get("rules", "")
         self.is_rules_optional = "no-rules-ok" in values
         self.is_verbose = values.is_last("verbose", "quiet", "normal")
         self.is_quiet = values.is_last("quiet", "verbose", "normal")
+        self.tls = tls.settings_from(values, posix.environ)
+        self.is_first_tls = "implicit-tls" in values
+        self.prints_port = "print-port" in values
+        self.metrics = values.get("metrics", "")
         self.uid, self.gid = _ids(values)
 
     def concurrency(self, *, is_foreign: bool) -> int:

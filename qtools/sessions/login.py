@@ -80,7 +80,7 @@ class Login:
     def tls_started(self) -> "Actions":
         """Start afresh inside TLS: nothing said before it counts (RFC 2595)."""
         self.forget()
-        self.policy.is_tls = True
+        self.policy = self.policy.inside_tls()
         self.user, self.language, self.is_utf8 = b"", tongue.DEFAULT, False
         self._is_paused = False
         return []

@@ -65,6 +65,14 @@ class Policy:
         self.delay_seconds = delay_seconds
         self.line_octets = line_octets
 
+    def inside_tls(self) -> "Policy":
+        """Give the same policy for after STLS; this one may be others', too."""
+        inside = Policy.__new__(Policy)
+        for name in Policy.__slots__:
+            setattr(inside, name, getattr(self, name))
+        inside.is_tls = True
+        return inside
+
     def lacks_tls(self, *, is_plaintext: bool) -> bool:
         """Tell whether a way to log in has to wait for TLS."""
         guarded = self.tls_for == "all" or (is_plaintext and bool(self.tls_for))

@@ -133,3 +133,8 @@ def pop3d() -> "NoReturn":
 def popaccount() -> "NoReturn":
     """Run popaccount; for an installer that makes its own stubs."""
     run("popaccount")
+
+
+def popserver() -> "NoReturn":
+    """Run popserver; for an installer that makes its own stubs."""
+    run("popserver")

@@ -37,17 +37,21 @@ class SessionLog:
         self._source = f"S:{escape(address)}:{name}"
         self.protocol = "POP3"
 
-    def write(self, event: str, user: bytes, note: str = "") -> None:
-        """Write one line; event is Action::Type::Condition.
-
-        A log that can't be written costs nobody his mail: the error is dropped.
-        """
+    def line(self, event: str, user: bytes, note: str = "") -> bytes:
+        """Give one line with its end; event is Action::Type::Condition."""
         line = (
             f"{self._program}: pid {posix.getpid()} {event} P:{self.protocol}"
             f" {self._source} ?~ '{escape(user)}'"
         )
+        return (line + " " + note).rstrip().encode() + b"\n"
+
+    def write(self, event: str, user: bytes, note: str = "") -> None:
+        """Write one line.
+
+        A log that can't be written costs nobody his mail: the error is dropped.
+        """
         try:
-            posix.write(self.descriptor, (line + " " + note).rstrip().encode() + b"\n")
+            posix.write(self.descriptor, self.line(event, user, note))
         except OSError:
             return
 

@@ -5,9 +5,25 @@ An exit code comes too late: popup wants to log a login when it happens, and mus
 speak after the session has spoken. QTOOLS_VERDICT names a descriptor on which checkpw
 writes ACCEPTED and pop3d GREETED. Programs of others leave it alone, and popup then
 goes by the exit code, as qmail-popup does.
+
+A server that runs these programs in its own processes asks to be told directly.
 """
 
 import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Listener(Protocol):
+        """Who is told in this process."""
+
+        def note(self, note: bytes) -> None:
+            """Take ACCEPTED or GREETED."""
+
+        def ended(self, why: str, counts: "tuple[int | None, ...]") -> None:
+            """Take how a session ended and what it did, as the function below."""
+
 
 VARIABLE = b"QTOOLS_VERDICT"
 
@@ -15,8 +31,28 @@ ACCEPTED = b"A"  # the credential is good; the next program runs now
 GREETED = b"G"  # the session has spoken; every further word is its own
 
 
+_listeners: "list[Listener]" = []
+
+
+def listen(listener: "Listener") -> None:
+    """Have a listener told from now on, instead of one before him."""
+    _listeners[:] = [listener]
+
+
+def ended(why: str, counts: "tuple[int | None, ...]") -> None:
+    """Tell a listener how a session ended.
+
+    counts: messages retrieved, octets sent of messages, messages deleted, their
+    octets, messages left, their octets; None for octets that nobody has counted.
+    """
+    for listener in _listeners:
+        listener.ended(why, counts)
+
+
 def tell(note: bytes) -> None:
     """Write one note; after GREETED the descriptor is closed and forgotten."""
+    for listener in _listeners:
+        listener.note(note)
     number = posix.environ.get(VARIABLE, b"")
     if not number.isdigit():
         return

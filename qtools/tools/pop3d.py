@@ -108,10 +108,13 @@ def _converse(
     code = talk.run()
     if talk.trouble:
         guard.complain(argv, talk.trouble)
+    left, left_octets, deleted, deleted_octets = tally = session.tally()
+    counts = (deleted, deleted_octets, left, left_octets)
+    verdict.ended(talk.why, (talk.retrieved, talk.octets, *counts))
     if report:
         if talk.trouble:
             report.failed(talk.trouble)
-        report.ended(talk.why, session.tally())
+        report.ended(talk.why, tally)
     return code
 
 

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: ISC
+"""A crew: one login worker and the verifiers and TLS workers that serve it.
+
+A reload forks a new crew, which has read everything anew, and the old one goes when its
+last connection has. So does a crew whose login worker has died: what it knew of its
+connections is gone with it, and sessions don't need it.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+import posix
+import sys
+from collections import deque
+from select import POLLIN, poll
+
+from qtools.server import channel as channels
+from qtools.server import packets
+from qtools.system import guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from qtools.server.channel import Channel
+    from qtools.server.tls_pool import TlsProcess
+
+    Body = Callable[[], int]
+
+MOST_UNSENT = 20_000
+MOMENT_MILLISECONDS = 200
+
+MASTERS_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
+
+WORKER, VERIFIER, TLS = "login worker", "verifier", "TLS worker"
+
+
+class Member:
+    """One process of a crew: what it is, and the way to it."""
+
+    __slots__ = ("channel", "is_tired", "kind", "pid")
+
+    def __init__(self, kind: str, pid: int, channel: "Channel") -> None:
+        self.kind = kind
+        self.pid = pid
+        self.channel = channel
+        self.is_tired = False  # it has been replaced and will go by itself
+
+
+def keep_only(kept: "Iterable[int]") -> None:
+    """Close every descriptor but these, in a child that has just been forked."""
+    start = 0
+    for descriptor in sorted(set(kept)):
+        if start < descriptor:  # closerange(0, 0) closes everything
+            posix.closerange(start, descriptor)
+        start = descriptor + 1
+    posix.closerange(start, posix.sysconf("SC_OPEN_MAX"))
+
+
+def fork(body: "Body", kept: "Iterable[int]") -> int:
+    """Fork a process that keeps these descriptors, runs body and leaves; give its pid.
+
+    Raises: OSError.
+    """
+    pid = posix.fork()
+    if pid:
+        return pid
+
+    def run(_argv: list[str]) -> int:
+        ignore_signals(*MASTERS_SIGNALS)
+        keep_only(kept)
+        return body()
+
+    posix._exit(guard.guarded(run, sys.argv))
+
+
+def bury(pid: int) -> int:
+    """Take leave of a child that has closed its channel; give its exit code.
+
+    It is about to end, and gets a moment for that; then it is killed. The code is
+    negative for a signal.
+    """
+    handle = posix.pidfd_open(pid)
+    ending = poll()
+    ending.register(handle, POLLIN)
+    if not ending.poll(MOMENT_MILLISECONDS):
+        posix.kill(pid, _signal.SIGKILL)
+    posix.close(handle)
+    return posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+
+
+def ignore_signals(*numbers: int) -> None:
+    """In a child: undo what the master set up, and leave these signals to him.
+
+    A terminal or a service manager sends them to everybody; the master decides.
+    """
+    _signal.set_wakeup_fd(-1)
+    for number in MASTERS_SIGNALS:
+        is_ignored = number in numbers
+        _signal.signal(number, _signal.SIG_IGN if is_ignored else _signal.SIG_DFL)
+
+
+class Crew:
+    """The processes of one generation.
+
+    is_retiring: it takes no new connections; who dies is not replaced.
+    """
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.is_retiring = False
+        self.members: dict[int, Member] = {}
+        self.worker: Member | None = None
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+
+    def join(self, kind: str, body: "Callable[[Channel], int]", *kept: int) -> Member:
+        """Fork a member; body gets its end of the way to the master.
+
+        Raises: OSError.
+        """
+        here, there = channels.pair()
+        try:
+            pid = fork(lambda: body(there), [0, 1, 2, there.descriptor, *kept])
+        except OSError:
+            here.close()
+            raise
+        finally:
+            there.close()
+        member = Member(kind, pid, here)
+        self.members[here.descriptor] = member
+        if kind == WORKER:
+            self.worker = member
+        return member
+
+    def add_verifier(self, body: "Callable[[Channel, Channel], int]") -> Member:
+        """Fork a verifier and tell the login worker of it.
+
+        body: takes the ways to the login worker and to the master.
+        Raises: OSError.
+        """
+        near, far = channels.pair()
+        try:
+            member = self.join(
+                VERIFIER, lambda master: body(far, master), far.descriptor
+            )
+            self.tell(packets.head(packets.VERIFIER), [near.descriptor])
+        finally:
+            near.close()
+            far.close()
+        return member
+
+    def add_relay(self, process: "TlsProcess") -> Member:
+        """Take a TLS worker in and tell the login worker of it."""
+        posix.close(process.handle)
+        member = Member(TLS, process.pid, process.control)
+        self.members[process.control.descriptor] = member
+        self.tell(packets.head(packets.TLS), [process.channel.descriptor])
+        process.channel.close()
+        return member
+
+    def tell(self, packet: bytes, descriptors: "Iterable[int]" = ()) -> None:
+        """Send the login worker a packet; one that is gone needs none.
+
+        The master never waits for it. A worker that has so much unread is broken.
+        """
+        if self.worker is None:
+            return
+        self._unsent.append((packet, [posix.dup(each) for each in descriptors]))
+        self.flush()
+        if len(self._unsent) > MOST_UNSENT and self.worker is not None:
+            posix.kill(self.worker.pid, _signal.SIGKILL)
+
+    def flush(self) -> None:
+        """Send what could not be sent before."""
+        while self._unsent:
+            packet, descriptors = self._unsent[0]
+            try:
+                worker = self.worker
+                if worker is not None and not worker.channel.send(packet, descriptors):
+                    return
+            except BrokenPipeError:
+                pass
+            self._unsent.popleft()
+            channels.close_all(descriptors)
+
+    def lose(self, descriptor: int) -> tuple[Member, int]:
+        """Reap the member whose channel this is; give its exit code, too."""
+        member = self.members.pop(descriptor)
+        member.channel.close()
+        if member is self.worker:
+            self.worker = None
+        return member, bury(member.pid)
+
+    def retire(self) -> None:
+        """Have it take no new connections and go when the last one has."""
+        self.is_retiring = True
+        self.tell(packets.head(packets.DRAIN))
+        for member in self.members.values():
+            if member.kind == TLS:
+                try:
+                    member.channel.send(bytes((5, 0)))
+                except BrokenPipeError:
+                    continue
+
+    def kill(self) -> None:
+        """End all of it now."""
+        for member in self.members.values():
+            posix.kill(member.pid, _signal.SIGKILL)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: ISC
+"""Where the session log goes: a descriptor, syslog or the journal; never a hindrance.
+
+One process writes for everybody, so a log that is full or stuck must hold up nobody: a
+line that can't be written at once is dropped, and the next that can be says how many
+were.
+"""
+
+import _socket
+import posix
+from select import POLLOUT, poll
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SYSLOG_SOCKET = "/dev/log"
+FACILITY = 2 << 3  # mail
+NOTICE, INFO = 5, 6  # a refusal, anything else
+
+
+class Journal:
+    """The session log of one process."""
+
+    def __init__(self, write: "Callable[[int, bytes], bool] | None") -> None:
+        """Take what writes a line of some level and tells whether it did."""
+        self._write = write
+        self._lost = 0
+
+    def line(self, line: bytes, *, is_refusal: bool) -> None:
+        """Write a line, which has its end."""
+        if self._write is None:
+            return
+        level = NOTICE if is_refusal else INFO
+        if self._lost:
+            note = b"popserver: %d lines of this log were lost\n" % self._lost
+            if not self._write(NOTICE, note):
+                self._lost += 1
+                return
+            self._lost = 0
+        if not self._write(level, line):
+            self._lost += 1
+
+
+def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
+    """Write to a descriptor; with levels as systemd's journal reads them: <6>."""
+    room = poll()
+    room.register(descriptor, POLLOUT)
+
+    def write(level: int, line: bytes) -> bool:
+        text = b"<%d>%b" % (level, line) if has_levels else line
+        try:
+            # A pipe that polls as writable takes a line whole; a file always does.
+            return bool(room.poll(0)) and posix.write(descriptor, text) == len(text)
+        except OSError:
+            return False
+
+    return Journal(write)
+
+
+def to_syslog() -> Journal:
+    """Write to the system's log, by the socket: syslog(3) would wait for it."""
+    held = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    try:
+        held.connect(SYSLOG_SOCKET)
+    except OSError:
+        held.close()
+        return Journal(None)
+
+    def write(level: int, line: bytes) -> bool:
+        program, _, text = line.rstrip(b"\n").partition(b": ")
+        head = b"<%d>%b[%d]: " % (FACILITY | level, program, posix.getpid())
+        try:
+            held.send(head + text, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+    return Journal(write)

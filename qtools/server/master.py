@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: ISC
+"""The master of a warm chain: forks the crew and the sessions, reaps them, and waits.
+
+It is the only process that stays root for long and it never reads an octet that came
+from the network: a verifier's word, of checked shape, is all that makes it fork a
+session. What it has loaded is copied by every fork, so it stays lean.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+import posix
+from select import EPOLLIN, epoll
+from time import monotonic
+
+from qtools.errors import EXIT_DONE, Failure
+from qtools.server import channel as channels
+from qtools.server import crew as crews
+from qtools.server import packets
+from qtools.server.crew import Crew, Member
+from qtools.server.session import Session
+from qtools.server.sessions import Sessions
+from qtools.system import guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtools.server.channel import Channel
+    from qtools.server.premises import Premises
+
+TICK_SECONDS = 1.0  # between looks at the rules file, idle sessions, the metrics
+RESPAWN_SECONDS = 0.5  # not to spin when a crew dies as soon as it is forked
+
+
+class Master:
+    """The one loop.
+
+    premises: what the settings come to; given anew by reread() at a reload.
+    """
+
+    def __init__(
+        self, premises: "Premises", reread: "Callable[[], Premises]", argv: list[str]
+    ) -> None:
+        self._premises = premises
+        self._reread = reread
+        self._argv = argv
+        self._loop = epoll()
+        self._crews: list[Crew] = []
+        self._generation = 0
+        self._told: list[int] = []  # signals that have come
+        self._deadline: float | None = None  # of a drain
+        self._respawn_at: float | None = None
+        self._tick_at = 0.0
+        self._wakeup, self._waker = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        self._sessions = Sessions(self._begin, self._watch, self._tell_worker)
+
+    def run(self) -> int:
+        """Serve until SIGTERM and a drain."""
+        self._catch_signals()
+        self._watch(self._wakeup, on=True)
+        self._muster()
+        self._premises.opened()
+        while self._deadline is None or self._is_busy():
+            for descriptor, _ in self._loop.poll(TICK_SECONDS):
+                self._handle(descriptor)
+            if self._told:
+                self._heed()
+            if monotonic() >= self._tick_at:
+                self._tick()
+        self._premises.closed()
+        return EXIT_DONE
+
+    def _is_busy(self) -> bool:
+        """Tell whether a drain has something to wait for, and still time to."""
+        if not (self._sessions.busy or any(crew.worker for crew in self._crews)):
+            return False
+        if self._deadline is not None and monotonic() < self._deadline:
+            return True
+        self._sessions.kill_all()
+        for crew in self._crews:
+            crew.kill()
+        return False
+
+    def _catch_signals(self) -> None:
+        _signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT):
+            _signal.signal(number, lambda told, _: self._told.append(told))
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
+
+    def _watch(self, descriptor: int, on: bool) -> None:  # noqa: FBT001  # on or off
+        if on:
+            self._loop.register(descriptor, EPOLLIN)
+        else:
+            self._loop.unregister(descriptor)
+
+    def _handle(self, descriptor: int) -> None:
+        if descriptor == self._wakeup:
+            posix.read(self._wakeup, 512)
+            return
+        for crew in self._crews:
+            if descriptor in crew.members:
+                self._hear(crew, descriptor)
+                return
+        if self._sessions.holds(descriptor):
+            self._sessions.hear(descriptor)
+
+    def _hear(self, crew: Crew, descriptor: int) -> None:
+        """Take what a member of a crew has to say, which may be its last."""
+        member = crew.members[descriptor]
+        received = member.channel.receive()
+        if received is None:
+            return
+        packet, descriptors = received
+        try:
+            if not packet:
+                self._lose(crew, descriptor)
+            else:
+                self._obey(crew, member, packet, descriptors)
+        except ValueError as why:
+            self.complain(f"a {member.kind} sends what it must not: {why}")
+            self._lose(crew, descriptor)
+        finally:
+            channels.close_all(descriptors)
+
+    def _obey(
+        self, crew: Crew, member: Member, packet: bytes, descriptors: list[int]
+    ) -> None:
+        """Do what a packet asks for, if its sender may ask for it."""
+        kind = member.kind
+        word = packets.read_head(packet)[0]
+        if word == packets.LAUNCH and kind == crews.VERIFIER and len(descriptors) == 1:
+            self._sessions.launch(packet, descriptors[0])
+        elif word == packets.TIRED and kind == crews.VERIFIER:
+            member.is_tired = True
+            if not crew.is_retiring:
+                self._add(crew, crews.VERIFIER)
+        elif word == packets.COUNTERS and kind == crews.WORKER:
+            self._premises.count(crew.generation, packets.read_fields(packet, 1)[0])
+        else:
+            raise ValueError("a packet out of place")
+
+    def _lose(self, crew: Crew, descriptor: int) -> None:
+        """Take leave of a member; replace who should not have gone."""
+        self._watch(descriptor, on=False)
+        member, code = crew.lose(descriptor)
+        if not crew.members:
+            self._crews.remove(crew)
+        if crew.is_retiring or self._deadline is not None:
+            return
+        if member.kind == crews.WORKER:
+            self.complain(f"the login worker ended with {code}; a new one comes")
+            crew.retire()
+            self._premises.replaced(member.kind)
+            self._respawn_at = monotonic()
+        elif crew.worker is not None and not member.is_tired:
+            self.complain(f"a {member.kind} ended with {code}; a new one comes")
+            self._premises.replaced(member.kind)
+            self._add(crew, member.kind)
+
+    def _muster(self) -> None:
+        """Fork a new crew, which is the one that accepts from now on."""
+        self._generation += 1
+        crew = Crew(self._generation)
+        premises = self._premises
+        self._crews.append(crew)
+        try:
+            worker = crew.join(
+                crews.WORKER,
+                lambda master: premises.work(master, crew.generation),
+                *premises.worker_descriptors(),
+            )
+        except OSError as why:
+            self._crews.remove(crew)
+            self.complain(f"unable to start a login worker: {why.strerror}")
+            self._respawn_at = monotonic() + RESPAWN_SECONDS
+            return
+        self._watch(worker.channel.descriptor, on=True)
+        for _ in range(premises.settings.verifiers):
+            self._add(crew, crews.VERIFIER)
+        for _ in range(premises.tls_count()):
+            self._add(crew, crews.TLS)
+        for identifier, tag in self._sessions.live():
+            crew.tell(packets.head(packets.LIVE, identifier) + packets.fields(tag))
+        premises.hand_rules(crew, is_new=True)
+
+    def _add(self, crew: Crew, kind: str) -> None:
+        try:
+            if kind == crews.VERIFIER:
+                member = crew.add_verifier(self._premises.verify)
+            else:
+                member = crew.add_relay(self._premises.start_relay())
+        except (OSError, Failure) as why:
+            self.complain(f"unable to start a {kind}: {why}")
+            return
+        self._watch(member.channel.descriptor, on=True)
+
+    def _heed(self) -> None:
+        """Do what signals ask for."""
+        told, self._told[:] = list(self._told), []
+        for number in told:
+            if number == _signal.SIGHUP:
+                self._reload()
+            else:
+                self._drain()
+
+    def _tick(self) -> None:
+        """Do what the clock asks for."""
+        now = monotonic()
+        self._tick_at = now + TICK_SECONDS
+        if self._respawn_at is not None and now >= self._respawn_at:
+            self._respawn_at = None
+            self._muster()
+        self._sessions.tidy()
+        for crew in self._crews:
+            crew.flush()
+            if not crew.is_retiring:
+                self._premises.hand_rules(crew, is_new=False)
+        self._premises.publish(now)
+
+    def _reload(self) -> None:
+        """Take up new settings; what is wrong with them leaves the old ones."""
+        if self._deadline is not None:
+            return
+        self._premises.reloading()
+        try:
+            self._premises = self._reread()
+        except Failure as why:
+            self.complain(f"not reloaded: {why}")
+            self._premises.opened()
+            return
+        old = [crew for crew in self._crews if not crew.is_retiring]
+        self._sessions.tidy(everything=True)
+        self._muster()
+        for crew in old:
+            crew.retire()
+        self._premises.opened()
+
+    def _drain(self) -> None:
+        """Accept no more; a second time, wait no longer."""
+        is_again = self._deadline is not None
+        seconds = 0 if is_again else self._premises.settings.drain_seconds
+        self._deadline = monotonic() + seconds
+        self._premises.closing()
+        for crew in self._crews:
+            crew.retire()
+
+    def _begin(self, channel: "Channel") -> Session:
+        """In a child: become a session process."""
+        crews.ignore_signals(_signal.SIGHUP, _signal.SIGINT)
+        chain = self._premises.chain
+        return Session(self._premises.serve, chain.session, channel.descriptor)
+
+    def _tell_worker(self, packet: bytes) -> None:
+        """Tell the crew that accepts; else one that is left."""
+        for crew in reversed(self._crews):
+            if crew.worker is not None:
+                crew.tell(packet)
+                return
+
+    def complain(self, text: str) -> None:
+        """Tell the operator."""
+        guard.complain(self._argv, text)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: ISC
+"""What the processes of a warm chain say to each other: packets of checked shapes.
+
+Each is one SOCK_SEQPACKET message: a head of fixed layout whose first octet is the
+kind, and behind it the kind's number of fields, two octets of length before each. A
+reader takes nothing that a writer here can't have made.
+
+    worker -> verifier   ASK       id, mechanism      record, environment, tag  + client
+                         WANT      how many stamps
+    verifier -> worker   ANSWER    id, exit code
+                         STAMPS                       stamps, separated by blanks
+                         TIRED
+    verifier -> master   LAUNCH    id                 answer, environment, tag  + client
+                         TIRED
+    master -> session    LAUNCH    the same
+    session -> master    TALLY     code, counts
+    master -> worker     ENDED     id, status, seconds, counts        tag
+                         LIVE      id                 tag
+                         VERIFIER, TLS, RULES         (with a descriptor)
+                         DRAIN
+    worker -> master     COUNTERS                     packed counters
+"""
+
+from _struct import Struct
+
+from qtools.chain.request import MECHANISMS
+
+(ASK, WANT, ANSWER, STAMPS, LAUNCH, TIRED, TALLY, ENDED, LIVE) = range(16, 25)
+(VERIFIER, TLS, RULES, DRAIN, COUNTERS) = range(25, 30)
+
+PACKET_OCTETS = 49152  # a packet is in the kernel's memory until it is read
+FIELD_OCTETS = 32768
+
+UNKNOWN_COUNT = 2**64 - 1  # for octets that nobody made the session count
+
+_HEAD = Struct(">BQB")  # kind, connection's id, mechanism or code or number
+_TALLY = Struct(">BBBQQQQQQ")
+_ENDED = Struct(">BQiQBQQQQQQ")
+_LENGTH = Struct(">H")
+
+
+class Tally:
+    """What a session did: exit code, how it ended, and what it moved.
+
+    counts: as system.verdict.ended() has them. why: an index into WHYS.
+    """
+
+    __slots__ = ("code", "counts", "why")
+
+    def __init__(self, code: int, why: int, counts: "tuple[int | None, ...]") -> None:
+        self.code = code
+        self.why = why
+        self.counts = counts
+
+
+# How a session can end; the first is for one that ended in no way we know.
+WHYS = (
+    "lost",
+    "quit",
+    "connection closed",
+    "connection lost",
+    "timeout",
+    "read error",
+    "too many unknown commands",
+    "failed",
+)
+
+
+def head(kind: int, identifier: int = 0, detail: int = 0) -> bytes:
+    """Give a packet's head."""
+    return _HEAD.pack(kind, identifier, detail)
+
+
+def fields(*values: bytes) -> bytes:
+    """Join fields behind a head.
+
+    Raises: ValueError for one that is too long.
+    """
+    if max(map(len, values)) > FIELD_OCTETS:
+        raise ValueError("a field too long for a packet")
+    return b"".join([_LENGTH.pack(len(value)) + value for value in values])
+
+
+def read_head(packet: bytes) -> tuple[int, int, int]:
+    """Give kind, connection's id and detail.
+
+    Raises: ValueError.
+    """
+    if len(packet) < _HEAD.size:
+        raise ValueError("packet too short")
+    kind, identifier, detail = _HEAD.unpack_from(packet)
+    return kind, identifier, detail
+
+
+def read_fields(packet: bytes, count: int, start: int = _HEAD.size) -> list[bytes]:
+    """Give the fields of a packet, which must hold just so many.
+
+    Raises: ValueError.
+    """
+    found = []
+    for _ in range(count):
+        length = int.from_bytes(packet[start : start + 2], "big")
+        start += 2 + length
+        if start > len(packet):
+            raise ValueError("a field is cut short")
+        found.append(packet[start - length : start])
+    if start != len(packet):
+        raise ValueError("octets behind the last field")
+    return found
+
+
+def mechanism_of(detail: int) -> str:
+    """Give the word for a mechanism.
+
+    Raises: ValueError.
+    """
+    if detail >= len(MECHANISMS):
+        raise ValueError("unknown mechanism")
+    return MECHANISMS[detail]
+
+
+def pack_tally(tally: Tally) -> bytes:
+    """Write a TALLY."""
+    return _TALLY.pack(TALLY, tally.code, tally.why, *_known(tally.counts))
+
+
+def unpack_tally(packet: bytes) -> Tally:
+    """Read a TALLY.
+
+    Raises: ValueError.
+    """
+    if len(packet) != _TALLY.size or packet[0] != TALLY:
+        raise ValueError("not a tally")
+    _, code, why, *counts = _TALLY.unpack(packet)
+    return _tally(code, why, counts)
+
+
+def pack_ended(
+    identifier: int, status: int, seconds: int, tally: Tally, tag: bytes
+) -> bytes:
+    """Write an ENDED; status is the exit code, negative for a signal."""
+    counts = _known(tally.counts)
+    packed = _ENDED.pack(ENDED, identifier, status, seconds, tally.why, *counts)
+    return packed + fields(tag)
+
+
+def unpack_ended(packet: bytes) -> tuple[int, int, Tally, bytes]:
+    """Read an ENDED: connection's id, seconds, tally with the status as code, tag.
+
+    Raises: ValueError.
+    """
+    if len(packet) < _ENDED.size or packet[0] != ENDED:
+        raise ValueError("not the end of a session")
+    _, identifier, status, seconds, why, *counts = _ENDED.unpack_from(packet)
+    (tag,) = read_fields(packet, 1, _ENDED.size)
+    return identifier, seconds, _tally(status, why, counts), tag
+
+
+def _known(counts: "tuple[int | None, ...]") -> "list[int]":
+    return [UNKNOWN_COUNT if count is None else count for count in counts]
+
+
+def _tally(code: int, why: int, counts: "list[int]") -> Tally:
+    if why >= len(WHYS):
+        raise ValueError("an end that is none of ours")
+    known = (None if count == UNKNOWN_COUNT else count for count in counts)
+    return Tally(code, why, tuple(known))
+
+
+NOTHING = Tally(0, 0, (0, 0, 0, None, 0, None))

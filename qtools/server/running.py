@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: ISC
+"""Start the server: bind, give up what need not be kept, and serve one way or other.
+
+A chain of our own links is served warm, any other as tcpserver would. What is wrong
+with the settings is found here, before the first client comes.
+"""
+
+import posix
+
+from qtools.errors import from_os_error
+from qtools.server import listeners, tls_pool, warm
+from qtools.server.premises import Premises, relays
+from qtools.server.settings import Settings
+from qtools.system import confine, guard, notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Iterable
+
+    from qtools.server.warm import WarmChain
+
+POP3S = 995  # TLS from the first octet on, where there is a certificate
+
+
+class Listening:
+    """The listeners, which outlive a reload as far as they are still wanted."""
+
+    def __init__(self, environ: dict[bytes, bytes]) -> None:
+        """Take over sockets from a service manager, if it has opened any.
+
+        Raises: Hard.
+        """
+        self._given: list[tuple[_socket.socket, bool]] = [
+            listeners.adopt(each.descriptor, each.name)
+            for each in notify.activated(environ, posix.getpid())
+        ]
+        self._bound: dict[str, _socket.socket] = {}
+
+    def open(self, settings: Settings) -> "list[tuple[_socket.socket, bool]]":
+        """Give all listeners, each with whether TLS begins at once.
+
+        Raises: Hard, Temporary.
+        """
+        if self._given:
+            return self._given
+        first = listeners.endpoint_of(settings.host, settings.port)
+        first.is_tls = settings.is_first_tls or (
+            first.port == POP3S and settings.tls is not None
+        )
+        wanted = [first, *map(listeners.endpoint, settings.listen)]
+        fresh = {}
+        for where in wanted:
+            name = str(where)
+            held = self._bound.get(name) or listeners.bind(where, settings.backlog)
+            fresh[name] = held
+        for name, held in self._bound.items():
+            if name not in fresh:
+                held.close()
+        self._bound = fresh
+        return [(fresh[str(where)], where.is_tls) for where in wanted]
+
+
+def run(argv: list[str], settings: Settings) -> int:
+    """Serve until told to end; give the exit code.
+
+    Raises: Hard, Temporary.
+    """
+    _fill_standard_descriptors()
+    notifier = notify.Notifier(posix.environ)
+    listening = Listening(posix.environ)
+    opened = listening.open(settings)
+    if settings.prints_port:
+        print_port(opened[0][0])
+    become(settings.uid, settings.gid)
+    chain = warm.read(settings.chain)
+    if chain is None:
+        return _run_foreign(settings, opened, notifier)
+    return _run_warm(argv, settings, chain, (opened, listening, notifier))
+
+
+def _run_warm(
+    argv: list[str],
+    settings: Settings,
+    chain: "WarmChain",
+    place: "tuple[list[tuple[_socket.socket, bool]], Listening, notify.Notifier]",
+) -> int:
+    from qtools.server.master import Master
+
+    opened, listening, notifier = place
+
+    def premises(
+        anew: Settings, found: "Iterable[tuple[_socket.socket, bool]]"
+    ) -> Premises:
+        table = {held.fileno(): (held, is_tls) for held, is_tls in found}
+        return Premises(anew, chain, table, notifier)
+
+    def reread() -> Premises:
+        anew = Settings(argv)
+        return premises(anew, listening.open(anew))
+
+    if posix.geteuid():
+        text = f"not root: everything runs as uid {posix.geteuid()}"
+        guard.complain(argv, text)
+    return Master(premises(settings, opened), reread, argv).run()
+
+
+def _run_foreign(
+    settings: Settings,
+    opened: "list[tuple[_socket.socket, bool]]",
+    notifier: notify.Notifier,
+) -> int:
+    from qtools.server import foreign
+
+    pool = None
+    if settings.tls is not None:
+        start = relays(settings, confine.USER)
+        pool = tls_pool.Pool(settings.tls_workers, start)
+    notifier.ready()
+    return foreign.run(settings, opened, pool)
+
+
+def become(uid: int, gid: int) -> None:
+    """Become what -u and -g say, with no other groups, as tcpserver does.
+
+    Raises: Hard, Temporary.
+    """
+    if uid < 0:
+        return
+    from qtools.system import privileges
+
+    privileges.become(uid, gid, [gid], b"")
+
+
+def print_port(held: "_socket.socket") -> None:
+    """Print the port that the first listener got (-1)."""
+    address = held.getsockname()
+    port = address[1] if isinstance(address, tuple) else 0
+    posix.write(1, b"%d\n" % port)
+
+
+def _fill_standard_descriptors() -> None:
+    """Have something on 0, 1 and 2, so that no connection can come to be there.
+
+    Raises: Temporary.
+    """
+    try:
+        while (opened := posix.open("/dev/null", posix.O_RDWR)) <= 2:
+            posix.set_inheritable(opened, True)
+        posix.close(opened)
+    except OSError as why:
+        raise from_os_error(why, "open /dev/null") from why
