@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: ISC
+"""Before the relay: wait for the program's word if it has one to say, then handshake.
+
+How a handshake ended is told either to whoever sent the connection, in a packet, or to
+the program, on the control socket of UCSPI-TLS. Nothing is relayed before that is told.
+See: the UCSPI-TLS description, ucspi-tls(2).
+"""
+
+import _socket
+from select import EPOLLIN, EPOLLOUT
+from ssl import (
+    SSLEOFError,
+    SSLError,
+    SSLWantReadError,
+    SSLWantWriteError,
+    SSLZeroReturnError,
+)
+
+from qtools.server import tls_dump
+from qtools.server.relay_common import Stage
+from qtools.server.relay_flow import Linger, Relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Protocol
+
+    from qtools.server.relay_common import Common
+    from qtools.server.tls_connection import TlsSocket
+
+    class Listener(Protocol):
+        """Who is told how it ended."""
+
+        def started(self, handshake: "Handshake", tls: TlsSocket) -> None:
+            """Hear of a success, and call begin() or close()."""
+
+        def failed(self, why: str) -> None:
+            """Hear of a failure."""
+
+
+START, START_AND_TELL = b"y", b"Y"
+LATE, ENDED, LOST, OTHER = "timeout", "eof", "lost", "tls-error"
+
+
+class Handshake(Stage):
+    """One connection in its handshake, or ready and not yet told of."""
+
+    __slots__ = ("_clear", "_deadline", "_listener", "_tls")
+
+    def __init__(
+        self,
+        common: "Common",
+        raw: "socket.socket",
+        clear: _socket.socket,
+        listener: "Listener",
+    ) -> None:
+        """Begin.
+
+        Raises: OSError when the client is gone; then both sockets are closed.
+        """
+        clear.setblocking(False)
+        raw.setblocking(False)
+        try:
+            # Each reply is a record, and a client may wait for its end.
+            raw.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # a socket of another kind has no such delay
+        try:
+            self._tls = common.context.begin(raw)
+        except OSError:
+            raw.close()
+            clear.close()
+            raise
+        super().__init__(common)
+        self._clear, self._listener = clear, listener
+        self._deadline = common.loop.now + common.limits.handshake_seconds
+        common.loop.time(self)
+        self.ready(0, 0)
+
+    def sockets(self) -> tuple[_socket.socket, ...]:
+        """Give both."""
+        return self._tls, self._clear
+
+    def deadline(self) -> float:
+        """Tell when the handshake has to be done."""
+        return self._deadline
+
+    def late(self) -> None:
+        """Tell that the client took too long."""
+        self._end(LATE)
+
+    def close(self) -> None:
+        """End, and tell that."""
+        self._end(LOST)
+
+    def _end(self, why: str) -> None:
+        if not self.is_over:
+            super().close()
+            self._listener.failed(why)
+
+    def ready(self, _descriptor: int, _events: int) -> None:
+        """Do the next step."""
+        loop = self._common.loop
+        try:
+            self._tls.do_handshake()
+        except SSLWantReadError:
+            loop.watch(self, self._tls.fileno(), EPOLLIN)
+        except SSLWantWriteError:
+            loop.watch(self, self._tls.fileno(), EPOLLOUT)
+        except OSError as why:
+            self._fail(why)
+        else:
+            loop.forget(self._tls.fileno())
+            self._listener.started(self, self._tls)
+
+    def _fail(self, why: OSError) -> None:
+        """Tell why, and let the client read the alert that tells him."""
+        self.hand_over()
+        self.drop(self._clear)
+        Linger(self._common, self._tls)
+        self._listener.failed(reason(why))
+
+    def begin(self) -> None:
+        """Relay."""
+        if not self.is_over:
+            self.hand_over()
+            Relay(self._common, self._tls, self._clear)
+
+
+def reason(why: OSError) -> str:
+    """Give a word for what went wrong; never anything the client has sent."""
+    if isinstance(why, (SSLEOFError, SSLZeroReturnError)):
+        return ENDED
+    if not isinstance(why, SSLError):
+        return LOST
+    return (why.reason or OTHER).lower().replace("_", "-")
+
+
+class Request(Stage):
+    """A connection whose program may ask for TLS, on the control socket, or never.
+
+    There is no deadline: the program has its own. The client's connection is not
+    touched before, its non-blocking mode included: it is the program's.
+    """
+
+    __slots__ = ("_clear", "_control", "_raw")
+
+    def __init__(
+        self,
+        common: "Common",
+        raw: "socket.socket",
+        clear: _socket.socket,
+        control: _socket.socket,
+    ) -> None:
+        super().__init__(common)
+        self._raw, self._clear, self._control = raw, clear, control
+        control.setblocking(False)
+        common.loop.watch(self, control.fileno(), EPOLLIN)
+
+    def sockets(self) -> tuple[_socket.socket, ...]:
+        """Give all three."""
+        return self._raw, self._clear, self._control
+
+    def ready(self, _descriptor: int, _events: int) -> None:
+        """Read the program's word; whatever is none of the two ends it."""
+        try:
+            word = self._control.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if word not in (START, START_AND_TELL):
+            self.close()
+            return
+        self.hand_over()
+        self._common.loop.forget(self._control.fileno())
+        if word == START:
+            self._control.close()
+        try:
+            Handshake(self._common, self._raw, self._clear, Program(self._control))
+        except OSError:
+            self._control.close()
+
+
+class Program:
+    """Who is told on the control socket, unless that is closed already."""
+
+    __slots__ = ("_control",)
+
+    def __init__(self, control: _socket.socket) -> None:
+        self._control = control
+
+    def started(self, handshake: Handshake, tls: "TlsSocket") -> None:
+        """Tell all there is to tell, at once: it is less than the socket holds."""
+        if self._control.fileno() >= 0:
+            told = tls_dump.whole(tls)
+            try:
+                is_told = self._control.send(told) == len(told)
+            except OSError:
+                is_told = False
+            self._control.close()
+            if not is_told:
+                handshake.close()
+                return
+        handshake.begin()
+
+    def failed(self, _why: str) -> None:
+        """Close the control socket, which is how the program hears of it."""
+        self._control.close()
