@@ -37,7 +37,8 @@ _FAILURES = {
 class Accounting:
     """The log and the counters of one login worker.
 
-    complain: tells the operator. program: popup's name. is_verbose: write a line for each connection that comes.
+    complain: tells the operator. program: popup's name. is_verbose: write a line for
+    each connection that comes.
     """
 
     def __init__(

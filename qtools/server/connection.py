@@ -58,6 +58,7 @@ class Connection:
     __slots__ = (
         "_out",
         "_todo",
+        "basket",
         "deadline",
         "desk",
         "ends",
@@ -69,7 +70,6 @@ class Connection:
         "mechanism",
         "socket",
         "state",
-        "timer_at",
         "user",
     )
 
@@ -86,7 +86,7 @@ class Connection:
         self.state = TALK
         self.deadline = 0.0
         self.ends = 0.0  # the last moment, whatever it does
-        self.timer_at = 0.0
+        self.basket = 0
         self.mechanism, self.user = "None", b""
         self._out = b""
         self._todo: list[Action] = []

@@ -93,9 +93,8 @@ class Desks:
     def ask(self, connection: "Connection", packet: bytes, desk: object) -> None:
         """Have a record verified, by a certain desk if one is given."""
         bound = desk if isinstance(desk, Desk) else None
-        if bound is not None and bound.channel.descriptor not in self.desks:
-            self._answer(connection, EXIT_TEMPORARY)
-        elif len(self.queue) >= MOST_QUEUED:
+        is_gone = bound is not None and bound.channel.descriptor not in self.desks
+        if is_gone or len(self.queue) >= MOST_QUEUED:
             self._answer(connection, EXIT_TEMPORARY)
         elif self.queue or not self._send(connection, packet, bound):
             self.queue.append((connection, packet, bound))

@@ -6,42 +6,30 @@ connection on. It can't tell whether a password is right, has no TLS key and no 
 and nothing of a session is left here but an entry in the limits.
 """
 
-import posix
 from select import EPOLLIN, EPOLLOUT, epoll
 from time import monotonic
 
-from qtools.chain.front import make_policy, make_stamp
-from qtools.chain.request import MECHANISMS
 from qtools.errors import EXIT_TEMPORARY
-from qtools.protocol import proxy
-from qtools.server import packets
+from qtools.server import asking, packets
 from qtools.server.accounting import Accounting
 from qtools.server.channel import Channel, close_all
-from qtools.server.connection import ENDED, TALK, TLS, Connection
+from qtools.server.connection import ENDED, TLS, Connection
 from qtools.server.desks import Desks
-from qtools.server.door import MOST_AT_ONCE, read_header
+from qtools.server.reception import GENERATION_SHIFT, Reception
 from qtools.server.timers import Timers
 from qtools.server.tunnels import Tunnels
-from qtools.sessions.login import Login, lasting_capabilities
 from qtools.system import fdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable
 
     from qtools.server.door import Door
-    from qtools.server.guest import Guest
     from qtools.server.settings import Settings
     from qtools.server.warm import WarmChain
     from qtools.sessions.actions import Log, Verify
-    from qtools.sessions.policy import Policy
 
-PLAINTEXT = frozenset(("User", "Plain", "Login"))
-HEADER_SECONDS = 10.0  # a proxy has it ready
 TICK_SECONDS = 1.0
-EPOLLET = 1 << 31
-GENERATION_SHIFT = 40  # ids of two generations never meet
 
 
 class LoginWorker:
@@ -64,19 +52,18 @@ class LoginWorker:
         self._chain = chain
         self._door = door
         self._accounting = accounting
-        self._serial = generation << GENERATION_SHIFT
         self._loop = epoll()
         self._timers = Timers()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._masks: dict[int, int] = {}
         self._serving: dict[int, tuple[bytes, float]] = {}  # id: source, since when
-        self._policies: dict[tuple[object, ...], Policy] = {}
-        self._name = settings.name.encode("utf-8", "surrogateescape")
-        self._needs_stamps = self._uses_challenges()
-        self._desks = Desks(
-            self._listen_to, self._answer, needs_stamps=self._needs_stamps
-        )
+        self._reception = Reception(self, settings, chain, door, accounting)
+        self._reception.serial = generation << GENERATION_SHIFT
+        needs_stamps = self._reception.uses_challenges()
+        self._desks = Desks(self._listen_to, self._answer, needs_stamps=needs_stamps)
+        if needs_stamps:
+            self._reception.use(self._desks)
         self._tunnels = Tunnels(self._listen_to, self._tls_started)
         self._is_listening = False
         self._is_draining = False
@@ -90,7 +77,7 @@ class LoginWorker:
         self._handlers[master.descriptor] = self._hear_master
         self._loop.register(master.descriptor, EPOLLIN)
         tick_at = 0.0
-        while self._master is not None and not self._is_done():
+        while self._is_needed():
             events = self._loop.poll(self._patience())
             self.now = self._accounting.now = monotonic()
             for descriptor, event in events:
@@ -101,13 +88,15 @@ class LoginWorker:
                 tick_at = self.now + TICK_SECONDS
                 self._report()
             self._adjust_listening()
+        for connection in list(self._connections.values()):
+            connection.end(EXIT_TEMPORARY, "terminated")
         return 0
 
-    def _is_done(self) -> bool:
-        if not self._is_draining:
-            return False
-        is_over = self._ends is not None and self.now >= self._ends
-        return not self._connections or is_over
+    def _is_needed(self) -> bool:
+        """Tell whether there is a master, and no drain that is over."""
+        if self._master is None or self._ends is None:
+            return self._master is not None
+        return bool(self._connections) and self.now < self._ends
 
     def _patience(self) -> float:
         """Give how long to wait for events, in seconds."""
@@ -127,12 +116,12 @@ class LoginWorker:
             self._attend(connection, event)
         except Exception as why:  # noqa: BLE001  # one client's trouble is his alone
             self._accounting.complain(f"unexpected {type(why).__name__}: {why}")
-            self._leave(connection)
+            self.leave(connection)
 
     def _attend(self, connection: Connection, event: int) -> None:
         """Let a connection do what it can do now."""
         if connection.login is None:
-            self._read_header(connection)
+            self._reception.read_header(connection)
         elif event & EPOLLIN:
             connection.readable(self.now)
         elif event & EPOLLOUT:
@@ -188,120 +177,22 @@ class LoginWorker:
             self._door.admission.release(*known, self.now)
         self._accounting.ended(tally, tag)
 
-    # Coming in.
-
     def _adjust_listening(self) -> None:
-        """Accept only while there is somebody to let in, and a challenge for him."""
-        is_full = self._door.is_full() and not self._door.closes_when_full
-        lacks = self._needs_stamps and not self._desks.has_stamps()
-        wants = not (is_full or lacks or self._is_draining)
+        """Listen only while there is somebody to let in."""
+        wants = not self._is_draining and self._reception.is_open()
         if wants == self._is_listening:
             return
         self._is_listening = wants
         for descriptor in self._door.listeners:
             if wants:
-                self._handlers[descriptor] = self._accept
+                self._handlers[descriptor] = self._reception.accept
                 self._loop.register(descriptor, EPOLLIN)
             else:
                 self._loop.unregister(descriptor)
 
-    def _accept(self, descriptor: int) -> None:
-        for _ in range(MOST_AT_ONCE):
-            try:
-                accepted = self._door.accept(descriptor)
-            except BlockingIOError:
-                return
-            if accepted is not None:
-                is_tls = self._door.listeners[descriptor][1]
-                self._receive(*accepted, is_tls=is_tls)
-            if self._door.is_full() or (
-                self._needs_stamps and not self._desks.has_stamps()
-            ):
-                return
-
-    def _receive(self, held: "_socket.socket", guest: "Guest", *, is_tls: bool) -> None:
-        """Take a new connection on."""
-        is_proxy = self._door.is_proxy(guest)
-        guest.began = self.now
-        if not is_proxy and not self._door.may_enter(held, guest, self.now):
-            return
-        self._serial += 1
-        connection = Connection(self, self._serial, held, guest)
-        connection.ends = self.now + self._settings.login_seconds
-        connection.is_tls_next = is_tls
-        self._connections[held.fileno()] = connection
-        self._accounting.came(guest, is_tls=is_tls)
-        if is_proxy:
-            self.wake_at(connection, self.now + HEADER_SECONDS)
-            self.watch(connection, EPOLLIN | EPOLLET)  # what is peeked at stays
-        else:
-            self._welcome(connection)
-
-    def _read_header(self, connection: Connection) -> None:
-        """Go on with a connection that has to begin with a PROXY header."""
-        try:
-            guest = read_header(connection.socket, connection.guest)
-        except BlockingIOError:
-            return
-        except (proxy.Malformed, OSError) as why:
-            self._turn_away(connection, str(why))
-            return
-        if guest is None:
-            return
-        self._forget(connection)
-        if self._door.may_enter(connection.socket, guest, self.now):
-            connection.guest = guest
-            self._connections[connection.socket.fileno()] = connection
-            self._welcome(connection)
-
-    def _turn_away(self, connection: Connection, why: str) -> None:
-        """End a connection whose PROXY header is missing or wrong."""
-        admission = self._door.admission
-        self._accounting.turned_away("proxy", connection.guest, admission, why)
-        self._forget(connection)
-        connection.socket.close()
-
-    def _welcome(self, connection: Connection) -> None:
-        """Begin the dialogue, inside TLS where the listener says so."""
-        if connection.is_tls_next:
-            connection.state = TLS
-            self.start_tls(connection)
-            return
-        policy = self._policy(connection.guest)
-        if self._needs_stamps:
-            found = self._desks.stamp()
-            if found is None:
-                self._leave(connection)
-                return
-            stamp, connection.desk = found
-        else:
-            stamp = make_stamp(self._chain.hostname)
-        connection.begin(Login(stamp, policy), self.now)
-
-    def _policy(self, guest: "Guest") -> "Policy":
-        """Give what this connection may do; those of one kind share it."""
-        key = (
-            guest.local[1],
-            bool(guest.tls),
-            *guest.variables.items(),
-        )
-        policy = self._policies.get(key)
-        if policy is None:
-            environ = {**posix.environ, **guest.environ(self._name)}
-            has_tls = self._settings.tls is not None
-            if has_tls:
-                environ.setdefault(b"UCSPITLS", b"")
-            policy = make_policy(self._chain.front, environ, has_control=has_tls)
-            if len(self._policies) < 1000:
-                self._policies[key] = policy
-        return policy
-
-    def _uses_challenges(self) -> bool:
-        """Tell whether any connection may get a challenge that counts."""
-        if self._settings.rules:
-            return True  # they may switch it on
-        policy = make_policy(self._chain.front, posix.environ, has_control=True)
-        return policy.apop or b"CRAM-MD5" in policy.mechanisms
+    def enter(self, connection: Connection) -> None:
+        """Attend to its socket; see reception.Host."""
+        self._connections[connection.socket.fileno()] = connection
 
     # What connections ask for; see connection.House.
 
@@ -327,24 +218,13 @@ class LoginWorker:
 
     def verify(self, connection: Connection, asked: "Verify") -> None:
         """Have a record verified; see House."""
-        login = connection.login
-        assert login is not None  # noqa: S101  # for the type checker
-        environ = connection.guest.environ(self._name)
-        environ[b"POP3METHOD"] = asked.mechanism.encode()
-        environ[b"POP3LANG"] = login.language
-        environ[b"POP3UTF8"] = b"%d" % login.is_utf8
-        environ[b"POP3CAPA"] = b"\n".join(lasting_capabilities(login.policy))
-        connection.deadline = 0.0  # the verifiers' time, not the client's
-        items = b"\0".join([name + b"=" + value for name, value in environ.items()])
-        tag = connection.guest.tag(asked.mechanism, asked.user)
-        mechanism = MECHANISMS.index(asked.mechanism)
-        head = packets.head(packets.ASK, connection.identifier, mechanism)
+        self._timers.cancel(connection)  # it's the verifiers' time, not the client's
         try:
-            packet = head + packets.fields(asked.record, items, tag)
+            packet = asking.pack(connection, asked, self._reception.name)
         except ValueError:
             self._answer(connection, EXIT_TEMPORARY)
             return
-        is_bound = asked.mechanism not in PLAINTEXT
+        is_bound = asked.mechanism not in asking.PLAINTEXT
         self._desks.ask(connection, packet, connection.desk if is_bound else None)
 
     def _answer(self, connection: Connection, code: int | None) -> None:
@@ -364,7 +244,7 @@ class LoginWorker:
         guest = connection.guest
         self._serving[connection.identifier] = guest.source, guest.began
         connection.state = ENDED
-        self._forget(connection)
+        self.forget(connection)
         connection.socket.close()
 
     def start_tls(self, connection: Connection) -> None:
@@ -374,7 +254,7 @@ class LoginWorker:
         if not started:
             connection.tls_failed(self.now)
             return
-        self._connections[connection.socket.fileno()] = connection
+        self.enter(connection)
         self.wake_at(connection, self.now + self._settings.handshake_seconds + 5)
 
     def _tls_started(
@@ -386,9 +266,7 @@ class LoginWorker:
             return
         connection.guest.tls = variables
         if connection.login is None:
-            connection.is_tls_next = False
-            connection.state = TALK
-            self._welcome(connection)
+            self._reception.welcome(connection)
         else:
             connection.tls_started(self.now)
 
@@ -401,17 +279,18 @@ class LoginWorker:
         self._accounting.left(
             connection.guest, (connection.mechanism, connection.user), code, why
         )
-        self._leave(connection)
+        self.leave(connection)
 
-    def _leave(self, connection: Connection) -> None:
+    def leave(self, connection: Connection) -> None:
+        """End it, and count it no more; see reception.Host."""
         guest = connection.guest
         self._door.admission.release(guest.source, guest.began, self.now)
-        self._forget(connection)
+        self.forget(connection)
         connection.socket.close()
 
-    def _forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Have no more to do with it; the socket stays open."""
-        connection.deadline = 0.0
+        self._timers.cancel(connection)
         self._desks.let_go(connection.desk)
         connection.desk = None
         self._overlook(connection)
@@ -425,7 +304,7 @@ class LoginWorker:
     def _late(self, timed: object) -> None:
         assert isinstance(timed, Connection)  # noqa: S101  # for the type checker
         if timed.login is None and timed.state != TLS:
-            self._turn_away(timed, "no header came")
+            self._reception.turn_away(timed, "no header came")
         elif timed.state == TLS:
             self._tunnels.give_up(timed)
             timed.tls_failed(self.now)

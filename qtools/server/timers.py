@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: ISC
 """When to look at a connection again, for thousands of them.
 
-A connection has one deadline, which mostly moves away as it makes progress. So each has
-one entry in a heap, and when that comes up too early it goes back with the deadline as
-it is by then.
+A connection has one deadline, which mostly moves away as it makes progress. So each is
+in one basket, of all that come up in the same eighth of a second, and when that comes
+up too early for it, it moves on to the one of its deadline. Who ends leaves his basket:
+nothing of him stays until then.
 """
 
 from heapq import heappop, heappush
@@ -14,45 +15,61 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Timed(Protocol):
-        """What has a deadline; timer_at is kept here: when its entry comes up."""
+        """What has a deadline; basket is kept here, 0 for none."""
 
         deadline: float
-        timer_at: float
+        basket: int
+
+
+PER_SECOND = 8  # a delay takes up to an eighth longer
 
 
 class Timers:
-    """The heap. A deadline of 0 is none."""
+    """All baskets."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._serial = 0
+        self._baskets: dict[int, dict[int, Timed]] = {}
+        self._order: list[int] = []  # their keys, as a heap
 
     def set(self, timed: "Timed", when: float) -> None:
         """Set the deadline."""
         timed.deadline = when
-        if not timed.timer_at or when < timed.timer_at:
-            self._push(timed, when)
+        basket = int(when * PER_SECOND) + 1
+        if not timed.basket or basket < timed.basket:
+            self._leave(timed)
+            self._enter(timed, basket)
 
-    def _push(self, timed: "Timed", when: float) -> None:
-        timed.timer_at = when
-        self._serial += 1
-        heappush(self._heap, (when, self._serial, timed))
+    def cancel(self, timed: "Timed") -> None:
+        """Have no deadline any more."""
+        timed.deadline = 0.0
+        self._leave(timed)
+
+    def _enter(self, timed: "Timed", basket: int) -> None:
+        timed.basket = basket
+        if basket not in self._baskets:
+            self._baskets[basket] = {}
+            heappush(self._order, basket)
+        self._baskets[basket][id(timed)] = timed
+
+    def _leave(self, timed: "Timed") -> None:
+        if timed.basket:
+            self._baskets[timed.basket].pop(id(timed), None)
+            timed.basket = 0
 
     def next(self) -> float | None:
-        """Give when the first entry comes up."""
-        return self._heap[0][0] if self._heap else None
+        """Give when to look into the first basket."""
+        return self._order[0] / PER_SECOND if self._order else None
 
     def due(self, now: float) -> "Iterator[Timed]":
-        """Give those whose deadline has come; each is set anew by whoever wants that."""
-        while self._heap and self._heap[0][0] <= now:
-            when, _, timed = heappop(self._heap)
-            if when != timed.timer_at:
-                continue  # an earlier entry took its place
-            timed.timer_at = 0.0
-            if not timed.deadline:
-                continue
-            if timed.deadline > now:
-                self._push(timed, timed.deadline)
-            else:
-                timed.deadline = 0.0
-                yield timed
+        """Give those whose deadline has come; they have none from then on."""
+        while self._order and self._order[0] <= now * PER_SECOND:
+            basket = self._baskets.pop(heappop(self._order))
+            for timed in list(basket.values()):
+                if not timed.basket:
+                    continue  # it ended while this basket was looked through
+                timed.basket = 0
+                if timed.deadline > now:
+                    self._enter(timed, int(timed.deadline * PER_SECOND) + 1)
+                else:
+                    timed.deadline = 0.0
+                    yield timed
