@@ -19,6 +19,8 @@ def escape(text: bytes) -> str:
     Everything but visible ASCII, and the blank, both quotes and the backslash, becomes
     a backslash, an x and two hex digits.
     """
+    if text.isalnum():
+        return text.decode()
     return "".join(
         chr(octet) if octet in _PLAIN else f"\\x{octet:02x}" for octet in text
     )
