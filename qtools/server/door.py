@@ -99,7 +99,8 @@ class Door:
             pass
         finally:
             self._spare = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
-        self._complain("out of descriptors: a connection was closed")
+        if self.admission.is_loud(b"", "descriptors", self._accounting.now):
+            self._complain("out of descriptors: connections are being closed")
 
     def may_enter(self, held: "_socket.socket", guest: Guest, now: float) -> bool:
         """Ask limits and rules; who may not is told so, if anything, and gone."""
