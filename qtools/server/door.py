@@ -55,7 +55,7 @@ class Door:
         self._complain = complain
         self._rules: Rules | None = None
         self._rules_descriptor = -1
-        self._spare = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+        self._spare = posix.dup(0)
 
     def is_full(self) -> bool:
         """Tell whether nobody can be let in now."""
@@ -92,13 +92,16 @@ class Door:
 
     def _shed(self, listener: "_socket.socket") -> None:
         """Out of descriptors: turn one client away rather than spin."""
-        posix.close(self._spare)
+        if self._spare >= 0:
+            posix.close(self._spare)
         try:
             posix.close(_accept(listener)[0])
         except OSError:
             pass
-        finally:
-            self._spare = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            self._spare = posix.dup(0)  # there is no file to open in here
+        except OSError:
+            self._spare = -1
         if self.admission.is_loud(b"", "descriptors", self._accounting.now):
             self._complain("out of descriptors: connections are being closed")
 
