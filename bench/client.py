@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from bench.cost import LOOPBACK, BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
+
+    Wrapping = Callable[[socket.socket], socket.socket]
 
 SECRET = b"correct.horse"  # eight characters count in a DES hash; the rest is let go
 
@@ -106,9 +108,11 @@ def log_in_often(
 class Reader:
     """A session that fetches messages as fast as they come, without keeping them."""
 
-    def __init__(self, port: int, user: str) -> None:
-        """Connect and log in."""
+    def __init__(self, port: int, user: str, wrap: Wrapping | None = None) -> None:
+        """Connect, wrap the connection in TLS if that is given, and log in."""
         self._socket = connect(port)
+        if wrap is not None:
+            self._socket = wrap(self._socket)
         self._room = bytearray(_CHUNK_OCTETS)
         self._line()
         self.ask(b"USER " + user.encode())

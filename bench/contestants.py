@@ -28,8 +28,8 @@ C_CHAIN_NODELAY = "C chain -D"
 POPA3D = "popa3d"
 POPA3D_NODELAY = "popa3d -D"
 
-_HOST = "bench.example"
-_DATABASE_HASHES = {"des": "md5", "md5": "md5", "sha512": "sha512"}  # it has no DES
+HOST = "bench.example"
+_DATABASE_HASHES = {"des": "md5"}  # it has no DES
 _SOLID_CONFIGURATION = """<Global>
 \tMailDropName "Maildir"
 \tMailDropType maildir
@@ -47,6 +47,7 @@ class Contestant(NamedTuple):
     is_nodelay: bool = False  # tcpserver -D: sets TCP_NODELAY for the program
     library_path: str = ""  # for packages that are unpacked, not installed
     limit: str = ""  # "2.0" where the project promises so many bare starts a login
+    tls_port: int = 0  # none
 
     def start(self) -> Server:
         """Start a listener that runs the program for each connection."""
@@ -58,7 +59,7 @@ class Contestant(NamedTuple):
         environment = {"PATH": "/usr/bin:/bin"}
         if self.library_path:
             environment["LD_LIBRARY_PATH"] = self.library_path
-        argv = [tcpserver, "-R", "-H", "-l0", "-c1000", "-b200", "127.0.0.1", "PORT"]
+        argv = [tcpserver, "-R", "-H", "-l0", "-c12000", "-b1000", "127.0.0.1", "PORT"]
         if self.is_nodelay:
             argv.insert(1, "-D")
         return Server([*argv, *self.program], environment)
@@ -87,7 +88,7 @@ def c_chain() -> list[Contestant]:
     if not (popup and checkpassword and pop3d):
         print(f"bench: C chain left out: set {', '.join(names)}")
         return []
-    return [Contestant(C_CHAIN, (popup, _HOST, checkpassword, pop3d, "Maildir"))]
+    return [Contestant(C_CHAIN, (popup, HOST, checkpassword, pop3d, "Maildir"))]
 
 
 def debian(household: Household) -> list[Contestant]:
@@ -118,6 +119,8 @@ def installed(household: Household) -> Path | None:
     if given:
         return Path(given) / "bin"
     prefix = household.folder / "qtools"
+    if prefix.exists():
+        return prefix / "bin"
     command = ("make", "-s", "install", f"PREFIX={prefix}")
     done = subprocess.run(
         command, cwd=REPOSITORY, check=False, capture_output=True, text=True
@@ -137,7 +140,7 @@ def qtools(household: Household, *, every_way: bool) -> list[Contestant]:
     popup, checkpw, pop3d = (str(place / name) for name in programs)
 
     def row(name: str, limit: str, options: str = "", check: str = "") -> Contestant:
-        chain = (_HOST, checkpw, *check.split(), pop3d, "Maildir")
+        chain = (HOST, checkpw, *check.split(), pop3d, "Maildir")
         return Contestant(name, (popup, *options.split(), *chain), limit=limit)
 
     rows = [row("qtools", "2.0")]
@@ -157,16 +160,24 @@ def qtools(household: Household, *, every_way: bool) -> list[Contestant]:
     return rows
 
 
-def database(household: Household, place: Path) -> Path | None:
-    """Make an account database of the household's users; None if that fails."""
-    path = household.folder / "accounts.db"
+def database(household: Household, place: Path, owner: str = "") -> Path | None:
+    """Make an account database of the household's users; None if that fails.
+
+    With an owner, they have the virtual homes, which are all that user's.
+    """
+    kind = household.hash_kind
+    path = household.folder / f"accounts-{kind}{owner}.db"
+    if path.exists():
+        return path
     command = (str(place / "popaccount"), "--db", str(path))
+    method = ("--stdin", "--hash", _DATABASE_HASHES.get(kind, kind))
     words: list[tuple[str, ...]] = [(*command, "init")]
     for user in household.users:
-        entry = pwd.getpwnam(user)
-        numbers = ("--uid", str(entry.pw_uid), "--gid", str(entry.pw_gid))
-        method = ("--stdin", "--hash", _DATABASE_HASHES[household.hash_kind])
-        words.append((*command, "add", user, "--home", entry.pw_dir, *numbers, *method))
+        entry = pwd.getpwnam(owner or user)
+        home = household.virtual_home(user) if owner else household.home(user)
+        place_of = ("--home", str(home), "--uid", str(entry.pw_uid))
+        numbers = ("--gid", str(entry.pw_gid))
+        words.append((*command, "add", user, *place_of, *numbers, *method))
     for argv in words:
         done = subprocess.run(
             argv, input=SECRET + b"\n", check=False, capture_output=True

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.group import Group
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -26,6 +28,10 @@ BARE_START = ("-IS", "-c", "import posix; posix._exit(0)")
 _PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE_SECONDS = 20.0  # for a server to listen, and for its children to go
 _PAUSE_SECONDS = 0.01
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_SETTLING_PAUSE_SECONDS = 0.05
+_SETTLING_SECONDS = 2.0
+_IDLE_SECONDS = 0.0005  # of CPU in a pause: a server with less to do is idle
 
 
 class BenchError(Exception):
@@ -66,17 +72,30 @@ def bare_start_seconds(python: str, starts: int) -> float:
     return total / starts
 
 
+def _complaints() -> str:
+    """Give the file to which servers write their standard error."""
+    return os.environ.get("BENCH_STDERR", os.devnull)
+
+
 class Server:
     """A listening program on a port, with its cost from start to the last child.
 
     The mark of the start is taken before the spawn; a listener's own start-up (about
-    one millisecond) is thus in the sum and is spread over all sessions.
+    one millisecond with tcpserver) is thus in the sum and is spread over all sessions.
+    For servers that take longer to start there is cpu_seconds().
     """
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start the program; the word PORT in argv is replaced by a free port."""
-        self.port = free_port()
+    def __init__(
+        self, argv: Sequence[str], environment: Mapping[str, str], port: int = 0
+    ) -> None:
+        """Start the program; the word PORT in argv is replaced by the port, a free one.
+
+        A port is given where the program knows it from elsewhere.
+        """
+        self.port = port or free_port()
+        self._group = Group()
         words = [str(self.port) if word == "PORT" else word for word in argv]
+        words[:0] = self._group.enter()
         self._mark_seconds = children_seconds()
         self._pid = os.posix_spawn(
             words[0],
@@ -85,7 +104,7 @@ class Server:
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_OPEN, 2, _complaints(), _APPENDING, 0o600),
             ],
         )
         try:
@@ -95,34 +114,56 @@ class Server:
             raise
 
     def _await_listening(self) -> None:
-        """Wait until the port is in LISTEN, without making a connection."""
-        wanted = f"0100007F:{self.port:04X} 00000000:0000 0A"
+        """Wait until the port is in LISTEN, without making a connection.
+
+        A program that ends with 0 before that has put itself into the background.
+        """
+        wanted = f":{self.port:04X} 00000000:0000 0A"
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while wanted not in Path("/proc/net/tcp").read_text(encoding="ascii"):
-            if time.monotonic() > deadline or os.waitid(
-                os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-            ):
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            ended = os.waitid(os.P_PID, self._pid, options)
+            if time.monotonic() > deadline or (ended and ended.si_status != 0):
                 raise BenchError("the server did not begin to listen")
             time.sleep(_PAUSE_SECONDS)
 
+    def cpu_seconds(self) -> float | None:
+        """Give the CPU seconds of the whole tree so far; None without control groups.
+
+        Waits a moment until what the last session has left to do is done.
+        """
+        before, now = -_IDLE_SECONDS, self._group.cpu_seconds()
+        deadline = time.monotonic() + _SETTLING_SECONDS
+        while (
+            now is not None
+            and now - before >= _IDLE_SECONDS
+            and time.monotonic() < deadline
+        ):
+            time.sleep(_SETTLING_PAUSE_SECONDS)
+            before, now = now, self._group.cpu_seconds()
+        return now
+
     def stop(self) -> float:
         """End the server, wait for all it started, and give their CPU seconds."""
-        os.kill(self._pid, signal.SIGTERM)
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        for pid in own_children() if ended else (self._pid,):
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                self._group.remove()
                 return children_seconds() - self._mark_seconds
             if pid == 0:
                 if time.monotonic() > deadline:
-                    _kill_own_children()
+                    for left in own_children():
+                        os.kill(left, signal.SIGKILL)
                 time.sleep(_PAUSE_SECONDS)
 
 
-def _kill_own_children() -> None:
-    """Kill what is still there: our own and adopted children, nobody else's."""
+def own_children() -> list[int]:
+    """Give the ids of our children, the adopted ones among them."""
     me = os.getpid()
     listed = Path(f"/proc/{me}/task/{me}/children").read_text(encoding="ascii")
-    for word in listed.split():
-        os.kill(int(word), signal.SIGKILL)
+    return [int(word) for word in listed.split()]

@@ -2,7 +2,7 @@
 """Find the servers we are compared with; fetch Debian's packages where they are not.
 
 Debian's POP3 servers conflict with each other and start themselves when installed, so
-they are unpacked into bench/peers and never installed. What the environment names
+they are unpacked into .cache/peers and never installed. What the environment names
 comes first (README.md lists the variables).
 """
 
@@ -13,21 +13,34 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("ucspi-tcp", "popa3d", "solid-pop3d", "liblockfile1")
+# Package -> folder. Both packages of dovecot share one, as its programs expect.
+PACKAGES = {
+    "ucspi-tcp": "ucspi-tcp",
+    "popa3d": "popa3d",
+    "solid-pop3d": "solid-pop3d",
+    "liblockfile1": "liblockfile1",
+    "dovecot-core": "dovecot",
+    "dovecot-pop3d": "dovecot",
+}
+# What is not needed when a program is installed.
+_INSTALLED = {"ucspi-tcp": "tcpserver", "dovecot": "dovecot"}
 
-_HERE = Path(__file__).resolve().parent
+_CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 
 def folder() -> Path:
     """Give the folder in which the packages lie, or will lie, unpacked."""
-    return Path(os.environ.get("BENCH_PEERS", _HERE / "peers"))
+    return Path(os.environ.get("BENCH_PEERS", _CACHE / "peers"))
 
 
 def unpack() -> None:
     """Download and unpack what is missing, and say so; without apt, do nothing."""
-    missing = [name for name in PACKAGES if not (folder() / name).is_dir()]
-    if "ucspi-tcp" in missing and shutil.which("tcpserver"):
-        missing.remove("ucspi-tcp")
+    missing = [
+        name
+        for name, place in PACKAGES.items()
+        if not (folder() / place).is_dir()
+        and not (place in _INSTALLED and shutil.which(_INSTALLED[place]))
+    ]
     if not missing or shutil.which("apt-get") is None:
         return
     folder().mkdir(parents=True, exist_ok=True)
@@ -36,7 +49,7 @@ def unpack() -> None:
         command = ("apt-get", "-q", "download", name)
         done = subprocess.run(command, cwd=folder(), check=False, capture_output=True)
         for found in folder().glob(f"{name}_*.deb"):
-            target = folder() / name
+            target = folder() / PACKAGES[name]
             subprocess.run(("dpkg-deb", "-x", found, target), check=True)
             found.unlink()
         if done.returncode != 0:
