@@ -52,9 +52,9 @@ class Timers:
         self._baskets[basket][id(timed)] = timed
 
     def _leave(self, timed: "Timed") -> None:
-        if timed.basket:
-            self._baskets[timed.basket].pop(id(timed), None)
-            timed.basket = 0
+        # A basket that due() is looking through is not here any more.
+        self._baskets.get(timed.basket, {}).pop(id(timed), None)
+        timed.basket = 0
 
     def next(self) -> float | None:
         """Give when to look into the first basket."""
@@ -63,10 +63,10 @@ class Timers:
     def due(self, now: float) -> "Iterator[Timed]":
         """Give those whose deadline has come; they have none from then on."""
         while self._order and self._order[0] <= now * PER_SECOND:
-            basket = self._baskets.pop(heappop(self._order))
-            for timed in list(basket.values()):
-                if not timed.basket:
-                    continue  # it ended while this basket was looked through
+            number = heappop(self._order)
+            for timed in self._baskets.pop(number).values():
+                if timed.basket != number:
+                    continue  # it left while this basket was looked through
                 timed.basket = 0
                 if timed.deadline > now:
                     self._enter(timed, int(timed.deadline * PER_SECOND) + 1)
