@@ -20,7 +20,7 @@ USAGE = "popserver [options] host port program [argument ...]"
 
 OPTIONS = (
     Option("c", "concurrency", "N", "connections at once, logged in or not (500)"),
-    Option("b", "backlog", "N", "connections the kernel may hold for us (128)"),
+    Option("b", "backlog", "N", "connections the kernel may hold for us (1024)"),
     Option("l", "local-name", "NAME", "our name, for TCPLOCALHOST (none)"),
     Option("x", "rules", "FILE", "tcprules(1) file; read anew when it is replaced"),
     Option("X", "no-rules-ok", "", "a missing rules file is no error"),
@@ -73,7 +73,7 @@ OPTIONS = (
 
 CONCURRENCY = 500  # popa3d's; qmail's 40 was for hosts with 16 MB
 FOREIGN_CONCURRENCY = 40  # tcpserver's: each is a process or three
-BACKLOG = 128  # what a burst of clients needs while one login takes a millisecond
+BACKLOG = 1024  # one that is full costs a client a second: its SYN is sent again
 PER_SOURCE = 50  # popa3d's: an office behind one address, but not a whole flood
 MIN_DELAY_SECONDS = 0  # popa3d's 10 would allow 5 logins a second from one source
 LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
@@ -98,7 +98,7 @@ class Settings:
         values, rest = _parse(argv)
         self.words = values
         self.is_demo = "demo" in values
-        if len(rest) < 3 and not self.is_demo:
+        if len(rest) < 3 and not (self.is_demo and len(rest) in (0, 2)):
             raise Hard(f"usage: {USAGE}")
         self.host, self.port = rest[:2] if rest else ("127.0.0.1", "0")
         self.chain = rest[2:]
