@@ -71,6 +71,10 @@ class Channel:
             )
         except BlockingIOError:
             return None
+        except ConnectionResetError:
+            # He died over something unread. That is said once, and before the last
+            # words he sent, which are still here.
+            return self.receive(waits=waits)
         except OSError:
             return b"", []
         found: list[int] = []

@@ -171,7 +171,7 @@ class LoginWorker:
             self._ends = self.now + self._settings.drain_seconds
 
     def _session_ended(self, packet: bytes) -> None:
-        identifier, _, tally, tag = packets.unpack_ended(packet)
+        identifier, tally, tag = packets.unpack_ended(packet)
         known = self._serving.pop(identifier, None)
         if known is not None:
             self._door.admission.release(*known, self.now)

@@ -14,7 +14,7 @@ reader takes nothing that a writer here can't have made.
                          TIRED
     master -> session    LAUNCH    the same
     session -> master    TALLY     code, counts
-    master -> worker     ENDED     id, status, seconds, counts        tag
+    master -> worker     ENDED     id, status, counts                 tag
                          LIVE      id                 tag
                          VERIFIER, TLS, RULES         (with a descriptor)
                          DRAIN
@@ -32,17 +32,20 @@ PACKET_OCTETS = 49152  # a packet is in the kernel's memory until it is read
 FIELD_OCTETS = 32768
 
 UNKNOWN_COUNT = 2**64 - 1  # for octets that nobody made the session count
+MOST_COUNT = 2**48  # a session is the user's process: he might count to anything
 
 _HEAD = Struct(">BQB")  # kind, connection's id, mechanism or code or number
 _TALLY = Struct(">BBBQQQQQQ")
-_ENDED = Struct(">BQiQBQQQQQQ")
+_ENDED = Struct(">BQiBQQQQQQ")
 _LENGTH = Struct(">H")
 
 
 class Tally:
-    """What a session did: exit code, how it ended, and what it moved.
+    """What a session did.
 
-    counts: as system.verdict.ended() has them. why: an index into WHYS.
+    code: its exit code; in an ENDED, where nobody was left to tell it, negative for a
+    signal. why: how it ended, an index into WHYS. counts: as system.verdict.ended()
+    has them.
     """
 
     __slots__ = ("code", "counts", "why")
@@ -64,6 +67,8 @@ WHYS = (
     "too many unknown commands",
     "failed",
 )
+
+NOTHING = Tally(0, 0, (0, 0, 0, None, 0, None))  # when there is none
 
 
 def head(kind: int, identifier: int = 0, detail: int = 0) -> bytes:
@@ -135,25 +140,23 @@ def unpack_tally(packet: bytes) -> Tally:
     return _tally(code, why, counts)
 
 
-def pack_ended(
-    identifier: int, status: int, seconds: int, tally: Tally, tag: bytes
-) -> bytes:
-    """Write an ENDED; status is the exit code, negative for a signal."""
+def pack_ended(identifier: int, tally: Tally, tag: bytes) -> bytes:
+    """Write an ENDED."""
     counts = _known(tally.counts)
-    packed = _ENDED.pack(ENDED, identifier, status, seconds, tally.why, *counts)
+    packed = _ENDED.pack(ENDED, identifier, tally.code, tally.why, *counts)
     return packed + fields(tag)
 
 
-def unpack_ended(packet: bytes) -> tuple[int, int, Tally, bytes]:
-    """Read an ENDED: connection's id, seconds, tally with the status as code, tag.
+def unpack_ended(packet: bytes) -> tuple[int, Tally, bytes]:
+    """Read an ENDED: connection's id, tally, tag.
 
     Raises: ValueError.
     """
     if len(packet) < _ENDED.size or packet[0] != ENDED:
         raise ValueError("not the end of a session")
-    _, identifier, status, seconds, why, *counts = _ENDED.unpack_from(packet)
+    _, identifier, code, why, *counts = _ENDED.unpack_from(packet)
     (tag,) = read_fields(packet, 1, _ENDED.size)
-    return identifier, seconds, _tally(status, why, counts), tag
+    return identifier, _tally(code, why, counts), tag
 
 
 def _known(counts: "tuple[int | None, ...]") -> "list[int]":
@@ -163,8 +166,7 @@ def _known(counts: "tuple[int | None, ...]") -> "list[int]":
 def _tally(code: int, why: int, counts: "list[int]") -> Tally:
     if why >= len(WHYS):
         raise ValueError("an end that is none of ours")
-    known = (None if count == UNKNOWN_COUNT else count for count in counts)
+    known = [None if count == UNKNOWN_COUNT else count for count in counts]
+    if any(count is not None and count > MOST_COUNT for count in known):
+        raise ValueError("more than anybody can have counted")
     return Tally(code, why, tuple(known))
-
-
-NOTHING = Tally(0, 0, (0, 0, 0, None, 0, None))

@@ -16,7 +16,6 @@ from qtools.protocol import replies
 from qtools.server import channel as channels
 from qtools.server import packets
 from qtools.server.crew import bury
-from qtools.server.session import Session
 from qtools.sessions.policy import VERDICTS
 
 TYPE_CHECKING = False
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from qtools.accounts.interface import Identity
     from qtools.server.channel import Channel
+    from qtools.server.session import Session
 
     Key = tuple[int, int, tuple[int, ...]]
 
@@ -38,7 +38,7 @@ _TEMPORARY = replies.err(*VERDICTS[EXIT_TEMPORARY][::-1])
 class Process:
     """One session process, busy or idle."""
 
-    __slots__ = ("began", "channel", "identifier", "key", "pid", "served", "tag")
+    __slots__ = ("channel", "identifier", "idle_since", "key", "pid", "served", "tag")
 
     def __init__(self, pid: int, channel: "Channel", key: "Key | None") -> None:
         self.pid = pid
@@ -47,7 +47,7 @@ class Process:
         self.served = 0
         self.identifier = 0
         self.tag = b""
-        self.began = 0.0
+        self.idle_since = 0.0
 
 
 class Sessions:
@@ -86,13 +86,10 @@ class Sessions:
         process = self._reused(key, packet, client) or self._forked(key, packet, client)
         if process is None:
             _decline(client)
-            status = packets.pack_ended(
-                identifier, EXIT_TEMPORARY, 0, packets.NOTHING, tag
-            )
-            self._tell(status)
+            lost = packets.Tally(EXIT_TEMPORARY, 0, packets.NOTHING.counts)
+            self._tell(packets.pack_ended(identifier, lost, tag))
             return
         process.identifier, process.tag = identifier, tag
-        process.began = monotonic()
         process.served += 1
         self.busy[process.channel.descriptor] = process
 
@@ -172,17 +169,12 @@ class Sessions:
         elif process.served >= MOST_SESSIONS:
             self._end(process)
         else:
-            process.began = monotonic()
+            process.idle_since = monotonic()
             self._idle[descriptor] = process
             self._prune()
 
     def _ended(self, process: Process, tally: packets.Tally) -> None:
-        seconds = int(monotonic() - process.began)
-        self._tell(
-            packets.pack_ended(
-                process.identifier, tally.code, seconds, tally, process.tag
-            )
-        )
+        self._tell(packets.pack_ended(process.identifier, tally, process.tag))
 
     def _prune(self) -> None:
         """Send away those that waited longest, when there are too many."""
@@ -193,7 +185,7 @@ class Sessions:
         """Send away those that waited too long, or all that wait."""
         limit = monotonic() - IDLE_SECONDS
         for descriptor, process in list(self._idle.items()):
-            if everything or process.began < limit:
+            if everything or process.idle_since < limit:
                 del self._idle[descriptor]
                 self._end(process)
 

@@ -36,7 +36,3 @@ class Stamps:
         if left > 1:
             self._left[stamp] = left - 1
         return left > 0
-
-    def __len__(self) -> int:
-        """Give how many are out."""
-        return len(self._left)
