@@ -30,8 +30,8 @@ class Authority:
         self._openssl = need("openssl", "openssl")
         self._own = self._place("ca")
         self.ca = self._own.certificate
-        words = ["-subj", f"/O=qtools/CN={name}", "-addext"]
-        words += ["basicConstraints=critical,CA:TRUE", "-out", str(self.ca)]
+        words = ["-subj", f"/O=qtools/CN={name}", "-out", str(self.ca)]
+        words += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
         self._make("req", "-x509", *CURVE, "-nodes", "-days", "2", *words)
 
     def _place(self, name: str) -> Pair:

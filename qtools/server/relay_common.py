@@ -66,6 +66,19 @@ class Stage:
         """Give the sockets that are this stage's to close."""
         raise NotImplementedError
 
+    def watch(self, held: "_socket.socket", events: int) -> None:
+        """Have ready() called at these events; at none when they are 0."""
+        if self.is_over:
+            return
+        try:
+            self._common.loop.watch(self, held.fileno(), events)
+        except OSError:  # the system has no room for it
+            self.close()
+
+    def ready(self, descriptor: int, events: int) -> None:
+        """Go on: something may have happened."""
+        raise NotImplementedError
+
     def hand_over(self) -> None:
         """End because the next stage begins, which owns the sockets."""
         if not self.is_over:

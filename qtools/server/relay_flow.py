@@ -43,7 +43,6 @@ class Relay(Stage):
         "_is_up_open",
         "_read_on",
         "_tls",
-        "_tls_number",
         "_up",
         "_up_moved",
         "_write_on",
@@ -54,7 +53,7 @@ class Relay(Stage):
     ) -> None:
         super().__init__(common)
         self._tls, self._clear = tls, clear
-        self._tls_number, self._clear_number = tls.fileno(), clear.fileno()
+        self._clear_number = clear.fileno()
         self._is_up_open = self._is_down_open = True
         self._up = self._down = NOTHING  # what waits
         self._read_on, self._write_on = EPOLLIN, EPOLLOUT
@@ -97,9 +96,8 @@ class Relay(Stage):
             tls |= self._write_on
         else:
             clear |= EPOLLIN
-        loop = self._common.loop
-        loop.watch(self, self._clear_number, clear)
-        loop.watch(self, self._tls_number, tls)
+        self.watch(self._clear, clear)
+        self.watch(self._tls, tls)
 
     def _pull_up(self) -> None:
         """Read from the client, one record at most: no more is taken off the socket."""
@@ -252,4 +250,4 @@ class Linger(Stage):
         except OSError:
             self.close()
             return
-        self._common.loop.watch(self, self._raw.fileno(), EPOLLIN)
+        self.watch(self._raw, EPOLLIN)

@@ -45,7 +45,7 @@ LATE, ENDED, LOST, OTHER = "timeout", "eof", "lost", "tls-error"
 class Handshake(Stage):
     """One connection in its handshake, or ready and not yet told of."""
 
-    __slots__ = ("_clear", "_deadline", "_listener", "_tls")
+    __slots__ = ("_clear", "_deadline", "_is_told", "_listener", "_tls")
 
     def __init__(
         self,
@@ -60,11 +60,8 @@ class Handshake(Stage):
         """
         clear.setblocking(False)
         raw.setblocking(False)
-        try:
-            # Each reply is a record, and a client may wait for its end.
-            raw.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        except OSError:
-            pass  # a socket of another kind has no such delay
+        # Each reply is a record, and a client may wait for its end.
+        _set_tcp(raw, _socket.TCP_NODELAY)
         try:
             self._tls = common.context.begin(raw)
         except OSError:
@@ -73,9 +70,10 @@ class Handshake(Stage):
             raise
         super().__init__(common)
         self._clear, self._listener = clear, listener
+        self._is_told = False
         self._deadline = common.loop.now + common.limits.handshake_seconds
         common.loop.time(self)
-        self.ready(0, 0)
+        self.watch(self._tls, EPOLLIN)
 
     def sockets(self) -> tuple[_socket.socket, ...]:
         """Give both."""
@@ -96,21 +94,24 @@ class Handshake(Stage):
     def _end(self, why: str) -> None:
         if not self.is_over:
             super().close()
-            self._listener.failed(why)
+            if not self._is_told:
+                self._listener.failed(why)
 
     def ready(self, _descriptor: int, _events: int) -> None:
         """Do the next step."""
-        loop = self._common.loop
         try:
             self._tls.do_handshake()
         except SSLWantReadError:
-            loop.watch(self, self._tls.fileno(), EPOLLIN)
+            self.watch(self._tls, EPOLLIN)
         except SSLWantWriteError:
-            loop.watch(self, self._tls.fileno(), EPOLLOUT)
+            self.watch(self._tls, EPOLLOUT)
         except OSError as why:
             self._fail(why)
         else:
-            loop.forget(self._tls.fileno())
+            # The client's last word of the handshake has no answer. If the system were
+            # slow to acknowledge it, so would the client be with its first command.
+            _set_tcp(self._tls, _socket.TCP_QUICKACK)
+            self.watch(self._tls, 0)
             self._listener.started(self, self._tls)
 
     def _fail(self, why: OSError) -> None:
@@ -120,11 +121,23 @@ class Handshake(Stage):
         Linger(self._common, self._tls)
         self._listener.failed(reason(why))
 
+    def told(self) -> None:
+        """Note that the success is on its way, be it slow: nothing else is told."""
+        self._is_told = True
+        self._deadline = self._common.loop.now + self._common.limits.idle_seconds
+
     def begin(self) -> None:
         """Relay."""
         if not self.is_over:
             self.hand_over()
             Relay(self._common, self._tls, self._clear)
+
+
+def _set_tcp(held: _socket.socket, option: int) -> None:
+    try:
+        held.setsockopt(_socket.IPPROTO_TCP, option, 1)
+    except OSError:
+        return  # a socket of another kind, or nobody is there any more
 
 
 def reason(why: OSError) -> str:
@@ -155,7 +168,7 @@ class Request(Stage):
         super().__init__(common)
         self._raw, self._clear, self._control = raw, clear, control
         control.setblocking(False)
-        common.loop.watch(self, control.fileno(), EPOLLIN)
+        self.watch(control, EPOLLIN)
 
     def sockets(self) -> tuple[_socket.socket, ...]:
         """Give all three."""
@@ -172,8 +185,8 @@ class Request(Stage):
         if word not in (START, START_AND_TELL):
             self.close()
             return
+        self.watch(self._control, 0)
         self.hand_over()
-        self._common.loop.forget(self._control.fileno())
         if word == START:
             self._control.close()
         try:

@@ -121,6 +121,7 @@ class Answer:
     def started(self, handshake: Handshake, tls: "TlsSocket") -> None:
         """Tell what belongs into the log; only then octets flow."""
         told = relay_packets.pack_started(self._identifier, tls_dump.brief(tls))
+        handshake.told()
         self._user.tell(told, handshake)
 
     def failed(self, why: str) -> None:

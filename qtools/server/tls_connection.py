@@ -28,10 +28,11 @@ class ServerContext(ssl.SSLContext):
     def begin(self, raw: "socket.socket") -> TlsSocket:
         """Begin TLS on a client's connection, which must not block.
 
-        The descriptor belongs to what is given back, or is closed. A reset is told as
-        an error, not as an end.
+        The descriptor belongs to what is given back. A reset is told as an error, not
+        as an end.
         Raises: OSError when the client is gone.
         """
+        raw.getpeername()  # raises before the library has lost hold of the socket
         made = self.wrap_socket(
             raw,
             server_side=True,

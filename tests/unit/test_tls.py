@@ -8,6 +8,7 @@ test's own memory.
 import os
 import re
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from qtools.server.tls import TlsSettings, settings_from
 from qtools.server.tls_connection import ServerContext, TlsSocket
 from qtools.system.options import Values, parse
 from tests.certificates import Authority, authority
+from tests.support import TOP
 
 HOST = "mx.example"
 
@@ -230,12 +232,13 @@ def test_an_expired_certificate_is_a_warning(signer: Authority) -> None:
 
 def test_settings_do_not_load_the_library() -> None:
     """The master has no use for it, and would give a copy to every session."""
-    loaded = "import sys; from qtools.server import tls; print('ssl' in sys.modules)"
-    with os.popen(f'{sys.executable} -ISc "{PATH}; {loaded}"') as told:
-        assert told.read() == "False\n"
-
-
-PATH = f"import sys; sys.path.insert(0, '{Path(tls.__file__).parents[2]}')"
+    code = f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
+    code += "from qtools.server import relay_common, relay_packets, tls\n"
+    code += "print('ssl' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-ISc", code], capture_output=True, check=True
+    )
+    assert told.stdout == b"False\n"
 
 
 # Names -----------------------------------------------------------------------
