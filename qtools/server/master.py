@@ -134,7 +134,8 @@ class Master:
             if not crew.is_retiring:
                 self._add(crew, crews.VERIFIER)
         elif word == packets.COUNTERS and kind == crews.WORKER:
-            self._premises.count(crew.generation, packets.read_fields(packet, 1)[0])
+            (packed,) = packets.read_fields(packet, 1)
+            self._premises.bulletin.count(crew.generation, packed)
         else:
             raise ValueError("a packet out of place")
 
@@ -144,16 +145,18 @@ class Master:
         member, code = crew.lose(descriptor)
         if not crew.members:
             self._crews.remove(crew)
+        if member.kind == crews.WORKER:
+            self._premises.bulletin.gone(crew.generation)
         if crew.is_retiring or self._deadline is not None:
             return
         if member.kind == crews.WORKER:
             self.complain(f"the login worker ended with {code}; a new one comes")
             crew.retire()
-            self._premises.replaced(member.kind)
+            self._premises.bulletin.replaced(member.kind)
             self._respawn_at = monotonic()
         elif crew.worker is not None and not member.is_tired:
             self.complain(f"a {member.kind} ended with {code}; a new one comes")
-            self._premises.replaced(member.kind)
+            self._premises.bulletin.replaced(member.kind)
             self._add(crew, member.kind)
 
     def _muster(self) -> None:
@@ -220,7 +223,7 @@ class Master:
         """Take up new settings; what is wrong with them leaves the old ones."""
         if self._deadline is not None:
             return
-        self._premises.reloading()
+        self._premises.bulletin.reloading()
         try:
             self._premises = self._reread()
         except Failure as why:

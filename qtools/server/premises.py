@@ -7,17 +7,19 @@ needs and others don't is imported there, before it gives up its privileges.
 
 import posix
 import sys
-from time import monotonic, time
+from time import time
 
-from qtools.errors import Failure, Hard
-from qtools.server import metrics, packets, relay_common, tls, tls_pool
-from qtools.system import confine, guard, notify
+from qtools.accounts import registry
+from qtools.errors import Hard
+from qtools.server import packets, relay_common, tls, tls_pool
+from qtools.system import confine, guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from qtools.server.bulletin import Bulletin
     from qtools.server.channel import Channel
     from qtools.server.crew import Crew
     from qtools.server.journal import Journal
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from qtools.server.warm import WarmChain
 
     Stamp = tuple[int, int, int, int]
-
-METRICS_SECONDS = 10.0
 
 
 class Premises:
@@ -43,25 +43,34 @@ class Premises:
         settings: "Settings",
         chain: "WarmChain",
         listeners: "dict[int, tuple[_socket.socket, bool]]",
-        notifier: "notify.Notifier",
+        bulletin: "Bulletin",
     ) -> None:
         """Load what sessions run.
 
-        Raises: Hard when a listener wants TLS and there is no certificate.
+        Raises: Hard when they can't be served by: a listener wants TLS and there is no
+        certificate, a rules file is missing, a source of accounts is none we know.
         """
         self.settings = settings
         self.chain = chain
         self.listeners = listeners
         self.serve: Callable[[list[str]], int] = guard.load("pop3d").main
         self.has_tls = settings.tls is not None
-        self.start_relay = relays(settings, chain.front.get("user") or confine.USER)
+        self._start_relay = relays(settings, chain.front.get("user") or confine.USER)
+        self._prepared: list[TlsProcess] = []
         if not self.has_tls and any(is_tls for _, is_tls in listeners.values()):
             raise Hard("a listener is to speak TLS, and no certificate is given")
-        self._notifier = notifier
+        self.bulletin = bulletin
         self._rules_stamp: Stamp | None = None
-        self._counters = metrics.Counters()
-        self._publish_at = 0.0
         self.check_rules()
+        registry.words(chain.checker.every("accounts"), posix.environ)  # or raises
+
+    def prepare(self) -> None:
+        """Start a TLS worker ahead: whether its files are good, only it can tell.
+
+        Raises: Hard, Temporary.
+        """
+        if self.has_tls:
+            self._prepared.append(self._start_relay())
 
     # Bodies of the crew's processes.
 
@@ -94,6 +103,13 @@ class Premises:
 
         return Verifier(self.chain, sys.argv).run(worker, master)
 
+    def start_relay(self) -> "TlsProcess":
+        """Give a TLS worker.
+
+        Raises: Hard, Temporary.
+        """
+        return self._prepared.pop() if self._prepared else self._start_relay()
+
     def tls_count(self) -> int:
         """Give how many TLS workers there are to be."""
         return self.settings.tls_workers if self.has_tls else 0
@@ -123,7 +139,7 @@ class Premises:
             return journal.to_descriptor(descriptor, has_levels=False)
         return journal.Journal(None)
 
-    # Rules, metrics, notices: the master's.
+    # Rules and notices: the master's.
 
     def check_rules(self) -> None:
         """Make sure that the rules file is there.
@@ -155,54 +171,24 @@ class Premises:
         crew.tell(packets.head(packets.RULES), [descriptor])
         posix.close(descriptor)
 
-    def count(self, generation: int, packed: bytes) -> None:
-        """Take what a login worker has counted.
-
-        Raises: ValueError.
-        """
-        self._counters.merge(packed, generation)
-
-    def replaced(self, kind: str) -> None:
-        """Count a process that had to be replaced."""
-        word = {"login worker": "login", "TLS worker": "tls"}.get(kind, kind)
-        self._counters.add("worker_restarts_total", (word,))
-
-    def publish(self, now: float) -> None:
-        """Write the metrics file, when it is time to."""
-        if not self.settings.metrics or now < self._publish_at:
-            return
-        self._publish_at = now + METRICS_SECONDS
-        try:
-            path = self.settings.metrics.encode("utf-8", "surrogateescape")
-            metrics.write(path, metrics.render(self._counters))
-        except Failure as why:
-            self.complain(str(why))
-
-    def opened(self) -> None:
-        """Tell who started us that clients may come."""
-        self._notifier.ready()
-        descriptor = self.settings.words.number("notify-fd", 0)
-        if descriptor > 2 and not self._has_notified:
-            self._has_notified = True
-            notify.notification(descriptor)
-
-    _has_notified = False
-
-    def reloading(self) -> None:
-        """Tell who started us that settings are read anew."""
-        self._notifier.reloading()
-
     def closing(self) -> None:
         """Accept no more, and say so."""
-        self._notifier.stopping()
+        self.bulletin.closing()
         for held, _ in self.listeners.values():
             held.close()
         self.listeners = {}
 
+    def opened(self) -> None:
+        """Say that clients may come."""
+        self.bulletin.opened(self.settings)
+
+    def publish(self, now: float) -> None:
+        """Write the metrics file, when it is time to."""
+        self.bulletin.publish(self.settings.metrics, now, self.complain)
+
     def closed(self) -> None:
         """Write what was counted, for the last time."""
-        self._publish_at = 0.0
-        self.publish(monotonic())
+        self.bulletin.publish_now(self.settings.metrics, self.complain)
 
     def complain(self, text: str) -> None:
         """Tell the operator."""

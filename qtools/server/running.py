@@ -7,8 +7,9 @@ with the settings is found here, before the first client comes.
 
 import posix
 
-from qtools.errors import from_os_error
+from qtools.errors import Hard, from_os_error
 from qtools.server import listeners, tls_pool, warm
+from qtools.server.bulletin import Bulletin
 from qtools.server.premises import Premises, relays
 from qtools.server.settings import Settings
 from qtools.system import confine, guard, notify
@@ -36,10 +37,12 @@ class Listening:
             for each in notify.activated(environ, posix.getpid())
         ]
         self._bound: dict[str, _socket.socket] = {}
+        self._fresh: dict[str, _socket.socket] = {}
 
     def open(self, settings: Settings) -> "list[tuple[_socket.socket, bool]]":
         """Give all listeners, each with whether TLS begins at once.
 
+        Those of before stay open until keep(): other settings may turn out wrong.
         Raises: Hard, Temporary.
         """
         if self._given:
@@ -49,16 +52,24 @@ class Listening:
             first.port == POP3S and settings.tls is not None
         )
         wanted = [first, *map(listeners.endpoint, settings.listen)]
-        fresh = {}
-        for where in wanted:
-            name = str(where)
+        self._fresh = {}
+        found = []
+        for place, where in enumerate(wanted):
+            # With port 0 one word can name several sockets.
+            name = str(where) if where.port else f"{where} {place}"
+            if name in self._fresh:
+                raise Hard(f"{where} is named twice")
             held = self._bound.get(name) or listeners.bind(where, settings.backlog)
-            fresh[name] = held
+            self._fresh[name] = held
+            found.append((held, where.is_tls))
+        return found
+
+    def keep(self) -> None:
+        """Close the listeners of before that are not wanted any more."""
         for name, held in self._bound.items():
-            if name not in fresh:
+            if name not in self._fresh:
                 held.close()
-        self._bound = fresh
-        return [(fresh[str(where)], where.is_tls) for where in wanted]
+        self._bound = self._fresh
 
 
 def run(argv: list[str], settings: Settings) -> int:
@@ -70,6 +81,7 @@ def run(argv: list[str], settings: Settings) -> int:
     notifier = notify.Notifier(posix.environ)
     listening = Listening(posix.environ)
     opened = listening.open(settings)
+    listening.keep()
     if settings.prints_port:
         print_port(opened[0][0])
     become(settings.uid, settings.gid)
@@ -88,16 +100,21 @@ def _run_warm(
     from qtools.server.master import Master
 
     opened, listening, notifier = place
+    bulletin = Bulletin(notifier)
 
     def premises(
         anew: Settings, found: "Iterable[tuple[_socket.socket, bool]]"
     ) -> Premises:
         table = {held.fileno(): (held, is_tls) for held, is_tls in found}
-        return Premises(anew, chain, table, notifier)
+        made = Premises(anew, chain, table, bulletin)
+        made.prepare()
+        return made
 
     def reread() -> Premises:
         anew = Settings(argv)
-        return premises(anew, listening.open(anew))
+        made = premises(anew, listening.open(anew))
+        listening.keep()
+        return made
 
     if posix.geteuid():
         text = f"not root: everything runs as uid {posix.geteuid()}"
