@@ -75,6 +75,9 @@ class Conversation(Protocol):
     def step(self) -> bool:
         """Take what has come, send what is next; true when the server has closed."""
 
+    def now(self) -> bytes:
+        """Give the command whose reply is waited for; none for the greeting."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -160,13 +163,13 @@ class Talk:
         """Go on with these octets, none for the end."""
         if not data:
             if self._at < len(self._script):
-                raise BenchError(f"the server closed too early, at {self._now()!r}")
+                raise BenchError(f"the server closed too early, at {self.now()!r}")
             return True
         end = self._script[self._at].end
         if self._held:
             data = self._held + data
         if not data.startswith(b"+OK"):
-            raise BenchError(f"refused: {data[:80]!r}, at {self._now()!r}")
+            raise BenchError(f"refused: {data[:80]!r}, at {self.now()!r}")
         if not data.endswith(end):
             self._held = data[:3] + data[-8:] if len(data) > 11 else data
             return False
@@ -184,7 +187,8 @@ class Talk:
         """Close the connection."""
         self._sock.close()
 
-    def _now(self) -> bytes:
+    def now(self) -> bytes:
+        """Give the command whose reply is waited for; none for the greeting."""
         return self._script[self._at].command if self._at < len(self._script) else b""
 
 
@@ -224,7 +228,11 @@ class _Bench:
             raise BenchError("the server fell silent")
         for number, _ in ready:
             talk, script, began = self._busy[number]
-            if talk.step():
+            try:
+                is_over = talk.step()
+            except OSError as why:
+                raise BenchError(f"{why}, at {talk.now()!r}") from why
+            if is_over:
                 del self._busy[number]
                 talk.close()
                 self._idle.append(script)
