@@ -204,10 +204,11 @@ def relays(settings: "Settings", user: str) -> "Callable[[], TlsProcess]":
     def load() -> "ServerContext":
         assert wanted is not None  # noqa: S101  # for the type checker
         raise_descriptors()
+        context = tls.load(wanted)
         if not is_told:
             for warning in tls.warnings(wanted, time()):
                 guard.complain(sys.argv, warning)
-        return tls.load(wanted)
+        return context
 
     def start() -> "TlsProcess":
         process = tls_pool.spawn(load, user, limits)
