@@ -65,10 +65,12 @@ class Premises:
         registry.words(chain.checker.every("accounts"), posix.environ)  # or raises
 
     def prepare(self) -> None:
-        """Start a TLS worker ahead: whether its files are good, only it can tell.
+        """Do what comes before the first process of a crew.
 
+        A TLS worker is started ahead: whether its files are good, only it can tell.
         Raises: Hard, Temporary.
         """
+        dump_no_core()
         if self.has_tls:
             self._prepared.append(self._start_relay())
 
@@ -216,6 +218,14 @@ def relays(settings: "Settings", user: str) -> "Callable[[], TlsProcess]":
         return process
 
     return start
+
+
+def dump_no_core() -> None:
+    """Have no core file written, by us and all we fork: it would hold secrets."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def raise_descriptors() -> None:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""popserver when something is wrong: hostile peers, dead processes, no room left."""

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: ISC
+"""A village with two people, a certificate, and what starts servers for them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Pair, authority
+from tests.conftest import Tools
+from tests.faults.harness import NAME, Servers, Village
+
+
+@pytest.fixture
+def village(room: Path) -> Village:
+    made = Village(room)
+    made.settle("joe", 3)
+    made.settle("ann", 2)
+    return made
+
+
+@pytest.fixture
+def servers(tools: Tools, village: Village) -> Iterator[Servers]:
+    made = Servers(tools, village)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def pair(session_room: Path) -> Pair:
+    return authority(session_room / "faults").server(NAME)
