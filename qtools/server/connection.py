@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from qtools.server.desks import Desk
     from qtools.server.guest import Guest
     from qtools.sessions.actions import Action
     from qtools.sessions.login import Login
@@ -81,7 +82,7 @@ class Connection:
         self.socket = held
         self.guest = guest
         self.login: Login | None = None
-        self.desk: object = None  # the verifier whose challenge this one got
+        self.desk: Desk | None = None  # the verifier whose challenge this one got
         self.is_tls_next = False
         self.state = TALK
         self.deadline = 0.0

@@ -19,22 +19,41 @@ if TYPE_CHECKING:
     from qtools.server.channel import Channel
     from qtools.server.connection import Connection
 
+    Queue = deque[tuple[int, Connection, bytes]]
+
 DEPTH = 4  # sent to a desk before it answers: it need not wait for us
 MOST_QUEUED = 1024
 STAMPS_WANTED = 128
 FEW_STAMPS = 64
 
+# What a verifier may say, and with how many fields.
+FIELDS = {packets.ANSWER: 0, packets.STAMPS: 1, packets.TIRED: 0}
+
 
 class Desk:
-    """One verifier."""
+    """One verifier.
 
-    __slots__ = ("asked", "channel", "holders", "is_tired", "is_wanting", "stamps")
+    asked: connections whose answer is due, by id. queue: what only this desk can
+    answer, as its turn, the connection and the packet. holders: connections that were
+    greeted with one of its stamps.
+    """
+
+    __slots__ = (
+        "asked",
+        "channel",
+        "holders",
+        "is_tired",
+        "is_wanting",
+        "queue",
+        "stamps",
+    )
 
     def __init__(self, channel: "Channel") -> None:
         self.channel = channel
         self.asked: dict[int, Connection] = {}
+        self.queue: Queue = deque()
         self.stamps: deque[bytes] = deque()
-        self.holders = 0  # connections that were greeted with one of its stamps
+        self.holders = 0
         self.is_tired = False
         self.is_wanting = False
 
@@ -57,109 +76,109 @@ class Desks:
         self._watch = watch
         self._answer = answer
         self._needs_stamps = needs_stamps
-        self.desks: dict[int, Desk] = {}
-        self.queue: deque[tuple[Connection, bytes, Desk | None]] = deque()
+        self._desks: dict[int, Desk] = {}
+        self._queue: Queue = deque()  # for whichever desk has time first
+        self._turn = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records that no desk has got yet."""
+        return len(self._queue) + sum(len(desk.queue) for desk in self._desks.values())
 
     def add(self, channel: "Channel") -> None:
         """Open a desk."""
         desk = Desk(channel)
-        self.desks[channel.descriptor] = desk
+        self._desks[channel.descriptor] = desk
         self._watch(channel.descriptor, True)
         self._want(desk)
-        self._serve_queue()
+        self._serve(desk)
 
     def has_stamps(self) -> bool:
         """Tell whether there is a challenge for one more client."""
-        return any(desk.stamps for desk in self.desks.values())
+        return any(desk.stamps for desk in self._desks.values())
 
     def stamp(self) -> "tuple[bytes, Desk] | None":
         """Give a challenge and the desk that will know it; None when there is none."""
-        usable = [desk for desk in self.desks.values() if desk.stamps]
+        usable = [desk for desk in self._desks.values() if desk.stamps]
         if not usable:
             return None
         desk = max(usable, key=lambda each: len(each.stamps))
         stamp = desk.stamps.popleft()
         desk.holders += 1
-        if len(desk.stamps) < FEW_STAMPS:
-            self._want(desk)
+        self._want(desk)
         return stamp, desk
 
-    def let_go(self, desk: object) -> None:
-        """Note that a connection with a stamp has ended."""
-        if isinstance(desk, Desk):
-            desk.holders -= 1
-            self._close_if_done(desk)
+    def let_go(self, desk: Desk) -> None:
+        """Note that a connection with a stamp of this desk has ended."""
+        desk.holders -= 1
+        self._close_if_done(desk)
 
-    def ask(self, connection: "Connection", packet: bytes, desk: object) -> None:
-        """Have a record verified, by a certain desk if one is given."""
-        bound = desk if isinstance(desk, Desk) else None
-        is_gone = bound is not None and bound.channel.descriptor not in self.desks
-        if is_gone or len(self.queue) >= MOST_QUEUED:
+    def ask(self, connection: "Connection", packet: bytes, bound: Desk | None) -> None:
+        """Have a record verified; bound: the desk that has to do it, if one has."""
+        if self._is_gone(bound) or self.waiting >= MOST_QUEUED:
             self._answer(connection, EXIT_TEMPORARY)
-        elif self.queue or not self._send(connection, packet, bound):
-            self.queue.append((connection, packet, bound))
+            return
+        self._turn += 1
+        queue = self._queue if bound is None else bound.queue
+        queue.append((self._turn, connection, packet))
+        awake = [desk for desk in self._desks.values() if not desk.is_tired]
+        desk = bound or min(awake, key=lambda each: len(each.asked), default=None)
+        if desk is not None:
+            self._serve(desk)
 
-    def _send(
-        self, connection: "Connection", packet: bytes, bound: Desk | None
-    ) -> bool:
-        """Give a record to a desk that has time; tell whether there was one."""
-        desk = bound
-        if desk is None:
-            awake = [each for each in self.desks.values() if not each.is_tired]
-            if not awake:
-                return False
-            desk = min(awake, key=lambda each: len(each.asked))
-        if len(desk.asked) >= DEPTH:
-            return False
-        try:
-            if not desk.channel.send(packet, [connection.socket.fileno()]):
-                return False
-        except BrokenPipeError:
-            return False  # its end will be heard of
-        desk.asked[connection.identifier] = connection
-        return True
+    def _is_gone(self, desk: Desk | None) -> bool:
+        """Tell whether a desk is closed; another may have its descriptor by now."""
+        return desk is not None and self._desks.get(desk.channel.descriptor) != desk
 
-    def _serve_queue(self) -> None:
-        """Send on what waits; each desk's turn comes with its next answer."""
-        for _ in range(len(self.queue)):
-            connection, packet, bound = self.queue.popleft()
-            if connection.socket.fileno() < 0:
-                continue  # it has ended meanwhile
-            if bound is not None and bound.channel.descriptor not in self.desks:
-                self._answer(connection, EXIT_TEMPORARY)
-            elif not self._send(connection, packet, bound):
-                self.queue.appendleft((connection, packet, bound))
+    def _serve(self, desk: Desk) -> None:
+        """Send on what waits for a desk, or for any, as long as it has time."""
+        while len(desk.asked) < DEPTH:
+            queues = [desk.queue] if desk.is_tired else [desk.queue, self._queue]
+            queue = min(filter(None, queues), key=lambda each: each[0], default=None)
+            if queue is None:
                 return
+            _, connection, packet = queue[0]
+            descriptor = connection.socket.fileno()
+            if descriptor >= 0:  # else it has ended meanwhile
+                try:
+                    if not desk.channel.send(packet, [descriptor]):
+                        return
+                except BrokenPipeError:
+                    return  # its end will be heard of
+                desk.asked[connection.identifier] = connection
+            queue.popleft()
 
     def hear(self, descriptor: int) -> None:
         """Take what a verifier has to say."""
-        desk = self.desks[descriptor]
-        packet, descriptors = desk.channel.receive() or (b"", [])
-        close_all(descriptors)
-        if not packet:
-            self._lose(desk)
+        desk = self._desks[descriptor]
+        received = desk.channel.receive()
+        if received is None:
             return
+        packet, descriptors = received
+        close_all(descriptors)
         try:
             kind, identifier, code = packets.read_head(packet)
-            if kind == packets.ANSWER:
-                connection = desk.asked.pop(identifier)
-                self._answer(connection, code)
-            elif kind == packets.STAMPS:
-                (stamps,) = packets.read_fields(packet, 1)
-                desk.stamps.extend(stamps.split())
-                desk.is_wanting = False
-            elif kind == packets.TIRED:
-                desk.is_tired = True
-                desk.stamps.clear()
-                self._close_if_done(desk)
-        except (KeyError, ValueError):
+            found = packets.read_fields(packet, FIELDS[kind])
+            asked = desk.asked.pop(identifier) if kind == packets.ANSWER else None
+        except (KeyError, ValueError):  # an end is an empty packet
             self._lose(desk)
             return
-        self._serve_queue()
+        if asked is not None:
+            self._answer(asked, code)
+        elif kind == packets.TIRED:
+            desk.is_tired = True
+            desk.stamps.clear()
+        elif not desk.is_tired:
+            desk.stamps.extend(found[0].split())
+            desk.is_wanting = False
+        self._want(desk)
+        self._serve(desk)
+        self._close_if_done(desk)
 
     def _want(self, desk: Desk) -> None:
-        """Ask for more challenges."""
-        if not self._needs_stamps or desk.is_wanting or desk.is_tired:
+        """Ask for more challenges, when there are few."""
+        is_full = len(desk.stamps) >= FEW_STAMPS
+        if not self._needs_stamps or is_full or desk.is_wanting or desk.is_tired:
             return
         try:
             head = packets.head(packets.WANT, 0, STAMPS_WANTED)
@@ -173,10 +192,13 @@ class Desks:
             self._lose(desk)
 
     def _lose(self, desk: Desk) -> None:
-        if self.desks.pop(desk.channel.descriptor, None) is None:
+        if self._is_gone(desk):
             return
+        del self._desks[desk.channel.descriptor]
         self._watch(desk.channel.descriptor, False)
         desk.channel.close()
-        for connection in list(desk.asked.values()):
+        for connection in desk.asked.values():
             self._answer(connection, None)
-        self._serve_queue()
+        for _, connection, _ in desk.queue:
+            if connection.socket.fileno() >= 0:
+                self._answer(connection, EXIT_TEMPORARY)

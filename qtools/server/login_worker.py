@@ -291,8 +291,9 @@ class LoginWorker:
     def forget(self, connection: Connection) -> None:
         """Have no more to do with it; the socket stays open."""
         self._timers.cancel(connection)
-        self._desks.let_go(connection.desk)
-        connection.desk = None
+        desk, connection.desk = connection.desk, None
+        if desk is not None:
+            self._desks.let_go(desk)
         self._overlook(connection)
 
     def _overlook(self, connection: Connection) -> None:
@@ -320,7 +321,7 @@ class LoginWorker:
                 "connections": len(self._connections),
                 "sessions": len(self._serving),
                 "sources": self._door.admission.sources,
-                "verifier_queue": len(self._desks.queue),
+                "verifier_queue": self._desks.waiting,
             }
         )
         self._master.send(packets.head(packets.COUNTERS) + packets.fields(packed))
