@@ -8,17 +8,18 @@ with the settings is found here, before the first client comes.
 import posix
 
 from qtools.errors import Hard, from_os_error
-from qtools.server import listeners, tls_pool, warm
+from qtools.server import environment, listeners, tls_pool, warm
 from qtools.server.bulletin import Bulletin
 from qtools.server.premises import Premises, relays
 from qtools.server.settings import Settings
-from qtools.system import confine, guard, notify
+from qtools.system import confine, guard, notify, verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Iterable
 
+    from qtools.server.master import Master
     from qtools.server.warm import WarmChain
 
 POP3S = 995  # TLS from the first octet on, where there is a certificate
@@ -27,14 +28,22 @@ POP3S = 995  # TLS from the first octet on, where there is a certificate
 class Listening:
     """The listeners, which outlive a reload as far as they are still wanted."""
 
-    def __init__(self, environ: dict[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        environ: dict[bytes, bytes],
+        opened: "Iterable[tuple[_socket.socket, bool]]" = (),
+    ) -> None:
         """Take over sockets from a service manager, if it has opened any.
 
+        opened: sockets that we have opened ourselves, to be kept as long as we run.
         Raises: Hard.
         """
         self._given: list[tuple[_socket.socket, bool]] = [
-            listeners.adopt(each.descriptor, each.name)
-            for each in notify.activated(environ, posix.getpid())
+            *opened,
+            *(
+                listeners.adopt(each.descriptor, each.name)
+                for each in notify.activated(environ, posix.getpid())
+            ),
         ]
         self._bound: dict[str, _socket.socket] = {}
         self._fresh: dict[str, _socket.socket] = {}
@@ -77,26 +86,38 @@ def run(argv: list[str], settings: Settings) -> int:
 
     Raises: Hard, Temporary.
     """
-    _fill_standard_descriptors()
+    fill_standard_descriptors()
+    if settings.is_demo:
+        from qtools.server import demo
+
+        return demo.run(argv)
     notifier = notify.Notifier(posix.environ)
     listening = Listening(posix.environ)
     opened = listening.open(settings)
     listening.keep()
     if settings.prints_port:
         print_port(opened[0][0])
-    become(settings.uid, settings.gid)
+    clean(posix.environ)
     chain = warm.read(settings.chain)
     if chain is None:
         return _run_foreign(settings, opened, notifier)
-    return _run_warm(argv, settings, chain, (opened, listening, notifier))
+    become(settings.uid, settings.gid)
+    place = (opened, listening, notifier)
+    return master_of(argv, settings, chain, place).run()
 
 
-def _run_warm(
+def master_of(
     argv: list[str],
     settings: Settings,
     chain: "WarmChain",
     place: "tuple[list[tuple[_socket.socket, bool]], Listening, notify.Notifier]",
-) -> int:
+) -> "Master":
+    """Give the master of a warm chain, ready to run.
+
+    place: the open listeners, what opens them anew at a reload, who is told. There is
+    /dev/null on 0 and 1 from here on.
+    Raises: Hard.
+    """
     from qtools.server.master import Master
 
     opened, listening, notifier = place
@@ -116,10 +137,27 @@ def _run_warm(
         listening.keep()
         return made
 
+    _let_go()
     if posix.geteuid():
         text = f"not root: everything runs as uid {posix.geteuid()}"
         guard.complain(argv, text)
-    return Master(premises(settings, opened), reread, argv).run()
+    return Master(premises(settings, opened), reread, argv)
+
+
+def _let_go() -> None:
+    """Have nothing on 0 and 1.
+
+    A chain has its client there, so a log that is also one of these is taken for him;
+    and who reads what was printed up to the end need not wait for ours.
+    Raises: Temporary.
+    """
+    try:
+        nothing = posix.open("/dev/null", posix.O_RDWR)
+        for descriptor in (0, 1):
+            posix.dup2(nothing, descriptor)
+        posix.close(nothing)
+    except OSError as why:
+        raise from_os_error(why, "open /dev/null") from why
 
 
 def _run_foreign(
@@ -132,9 +170,15 @@ def _run_foreign(
     pool = None
     if settings.tls is not None:
         start = relays(settings, confine.USER)
-        pool = tls_pool.Pool(settings.tls_workers, start)
-    notifier.ready()
-    return foreign.run(settings, opened, pool)
+        pool = tls_pool.Pool(settings.tls_workers, start)  # reads the keys
+    become(settings.uid, settings.gid)
+    return foreign.run(settings, opened, pool, opened=notifier.ready)
+
+
+def clean(environ: dict[bytes, bytes]) -> None:
+    """Take away what a server before us has said of another connection."""
+    for name in (*environment.NAMES, verdict.VARIABLE):
+        environ.pop(name, None)
 
 
 def become(uid: int, gid: int) -> None:
@@ -156,7 +200,7 @@ def print_port(held: "_socket.socket") -> None:
     posix.write(1, b"%d\n" % port)
 
 
-def _fill_standard_descriptors() -> None:
+def fill_standard_descriptors() -> None:
     """Have something on 0, 1 and 2, so that no connection can come to be there.
 
     Raises: Temporary.
