@@ -7,6 +7,7 @@ connections is gone with it, and sessions don't need it.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+import gc
 import posix
 import sys
 from collections import deque
@@ -67,6 +68,7 @@ def fork(body: "Body", kept: "Iterable[int]") -> int:
     def run(_argv: list[str]) -> int:
         ignore_signals(*MASTERS_SIGNALS)
         keep_only(kept)
+        gc.enable()  # it stays, unlike what guard has switched it off for
         return body()
 
     posix._exit(guard.guarded(run, sys.argv))

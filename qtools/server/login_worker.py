@@ -13,7 +13,7 @@ from qtools.errors import EXIT_TEMPORARY
 from qtools.server import asking, packets
 from qtools.server.accounting import Accounting
 from qtools.server.channel import Channel, close_all
-from qtools.server.connection import ENDED, TLS, Connection
+from qtools.server.connection import ASK, ENDED, TLS, Connection
 from qtools.server.desks import Desks
 from qtools.server.reception import GENERATION_SHIFT, Reception
 from qtools.server.timers import Timers
@@ -66,6 +66,7 @@ class LoginWorker:
             self._reception.use(self._desks)
         self._tunnels = Tunnels(self._listen_to, self._tls_started)
         self._is_listening = False
+        self._lacks_tls = settings.tls is not None
         self._is_draining = False
         self._ends: float | None = None  # of a drain
         self._master: Channel | None = None
@@ -179,7 +180,10 @@ class LoginWorker:
 
     def _adjust_listening(self) -> None:
         """Listen only while there is somebody to let in."""
-        wants = not self._is_draining and self._reception.is_open()
+        # At the start, TLS is there a moment later than we are.
+        self._lacks_tls = self._lacks_tls and not self._tunnels.is_manned
+        is_open = not (self._is_draining or self._lacks_tls)
+        wants = is_open and self._reception.is_open()
         if wants == self._is_listening:
             return
         self._is_listening = wants
@@ -229,15 +233,16 @@ class LoginWorker:
 
     def _answer(self, connection: Connection, code: int | None) -> None:
         """Pass on what a verifier says."""
-        if code == 0 and connection.login is not None:
-            for line in connection.login.accepted():
-                self.log(connection, line)  # type: ignore[arg-type]  # it is a Log
-            self._hand_over(connection)
-        elif code is None:
-            # Its session may have begun: a word from here would be one too many.
-            self._hand_over(connection)
-        else:
+        if connection.state != ASK:
+            return
+        if code:
             connection.answered(code, self.now)
+            return
+        if code is not None:
+            connection.accepted(self.now)
+        # Without a code its session may have begun: a word from here would be one
+        # too many.
+        self._hand_over(connection)
 
     def _hand_over(self, connection: Connection) -> None:
         """Let go of a connection that a session has now."""

@@ -47,6 +47,11 @@ class Tunnels:
         self._channels[channel.descriptor] = channel
         self._watch(channel.descriptor, True)
 
+    @property
+    def is_manned(self) -> bool:
+        """Tell whether there is a TLS worker."""
+        return bool(self._channels)
+
     def start(self, connection: "Connection") -> bool:
         """Begin a handshake on a connection; tell whether somebody will.
 
