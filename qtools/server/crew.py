@@ -32,6 +32,7 @@ MOMENT_MILLISECONDS = 200
 MASTERS_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
 
 WORKER, VERIFIER, TLS = "login worker", "verifier", "TLS worker"
+NURSERY = "nursery"
 
 
 class Member:
@@ -132,21 +133,28 @@ class Crew:
             self.worker = member
         return member
 
-    def add_verifier(self, body: "Callable[[Channel, Channel], int]") -> Member:
-        """Fork a verifier and tell the login worker of it.
+    def add_verifier(
+        self, body: "Callable[[Channel, Channel, Channel], int]", nursery: "Channel"
+    ) -> Member:
+        """Fork a verifier and tell the login worker and the nursery of it.
 
-        body: takes the ways to the login worker and to the master.
+        body: takes the ways to the login worker, to the nursery and to the master.
         Raises: OSError.
         """
-        near, far = channels.pair()
+        ways = near, far, here, there = *channels.pair(), *channels.pair()
         try:
             member = self.join(
-                VERIFIER, lambda master: body(far, master), far.descriptor
+                VERIFIER,
+                lambda master: body(far, there, master),
+                far.descriptor,
+                there.descriptor,
             )
-            self.tell(packets.head(packets.VERIFIER), [near.descriptor])
+            introduction = packets.head(packets.VERIFIER)
+            self.tell(introduction, [near.descriptor])
+            nursery.send(introduction, [here.descriptor], waits=True)
         finally:
-            near.close()
-            far.close()
+            for way in ways:
+                way.close()
         return member
 
     def add_relay(self, process: "TlsProcess") -> Member:
@@ -157,6 +165,11 @@ class Crew:
         self.tell(packets.head(packets.TLS), [process.channel.descriptor])
         process.channel.close()
         return member
+
+    def count(self, kind: str) -> int:
+        """Give how many there are of a kind; who has been replaced doesn't count."""
+        members = self.members.values()
+        return sum(each.kind == kind and not each.is_tired for each in members)
 
     def tell(self, packet: bytes, descriptors: "Iterable[int]" = ()) -> None:
         """Send the login worker a packet; one that is gone needs none.

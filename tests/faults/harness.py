@@ -134,10 +134,15 @@ class Server:
         return int(pid)
 
     def is_whole(self, verifiers: int = 2, relays: int = 0) -> bool:
-        """Tell whether there is nobody but a full crew."""
+        """Tell whether there is a full crew, and nobody else but idle sessions."""
         wanted = {tree.WORKER: 1, tree.VERIFIER: verifiers, tree.TLS: relays}
         found = {kind: len(pids) for kind, pids in tree.crew(self.pid).items()}
+        found.pop(tree.SESSION, None)
         return found == {kind: number for kind, number in wanted.items() if number}
+
+    def descriptors(self) -> int:
+        """Give how many are open in the master, but for its ways to sessions."""
+        return tree.count(self.pid) - len(self.crew(tree.SESSION))
 
     def client(self, way: str = "plain", port: int = 0) -> Client:
         """Connect, and read the greeting."""

@@ -12,7 +12,6 @@ MASTER, WORKER, VERIFIER = "master", "login worker", "verifier"
 TLS, SESSION = "TLS worker", "session"
 
 LISTENING = "0A"
-CLONE_NEWUSER = 0x10000000
 
 # Kinds of descriptors.
 LISTENER, CLIENT, CHANNEL, PAIR = "listener", "client", "channel", "pair"
@@ -70,9 +69,9 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def descriptors(pid: int) -> dict[int, str]:
+def descriptors(pid: int, table: dict[str, str] | None = None) -> dict[int, str]:
     """Give what is open in a process, by its kind or the path of a file."""
-    table = sockets()
+    table = sockets() if table is None else table
     found = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):
@@ -129,31 +128,50 @@ def ports(pid: int) -> list[int]:
     return [port for _, port in sorted(found)]
 
 
-def kind_of(pid: int) -> str:
+_known: dict[tuple[int, str], str] = {}  # by pid and when it was forked
+
+
+def kind_of(pid: int, table: dict[str, str] | None = None) -> str:
     """Tell what a child of a master is; empty for one that has just been forked.
 
     By what it holds, whoever it runs as: listeners, the ssl library, the client on 0.
     An idle session process and a verifier differ by the number of their channels.
     """
     try:
-        held = descriptors(pid)
-        if LISTENER in held.values():
-            return WORKER if EPOLL in held.values() else ""
-        if re.search(r"/_ssl[^/]*\.so", Path(f"/proc/{pid}/maps").read_text()):
-            return TLS
+        key = pid, _stat(pid)[19]
+        kind = _known.get(key) or _kind_of(pid, descriptors(pid, table))
     except OSError:
         return ""
-    kinds = list(held.values())
+    if kind not in ("", VERIFIER):  # a TLS worker looks like one before it has the keys
+        _known[key] = kind
+    return kind
+
+
+def _kind_of(pid: int, held: dict[int, str]) -> str:
+    kinds = [kind for number, kind in held.items() if number > 2]
+    if PIPE in kinds:
+        return ""  # the master's own, which it is about to close
+    if LISTENER in kinds:
+        return WORKER if EPOLL in kinds else ""
+    if re.search(r"/_ssl[^/]*\.so", Path(f"/proc/{pid}/maps").read_text()):
+        return TLS if EPOLL in kinds else ""
     if held.get(0) in (CLIENT, PAIR) or kinds.count(CHANNEL) == 1:
         return SESSION
     return VERIFIER if kinds.count(CHANNEL) == 2 else ""
 
 
+def _stat(pid: int) -> list[str]:
+    """Give the words behind the name: state, parent, ..."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    return text.rpartition(")")[2].split()
+
+
 def crew(pid: int) -> dict[str, list[int]]:
     """Give the children of a master by their kind."""
     found: dict[str, list[int]] = {}
+    table = sockets()
     for child in children(pid):
-        found.setdefault(kind_of(child), []).append(child)
+        found.setdefault(kind_of(child, table), []).append(child)
     return found
 
 
@@ -187,5 +205,4 @@ def memory(pid: int) -> int:
 
 def ticks(pid: int) -> int:
     """Give the processor time of a process, in ticks."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    return sum(map(int, text.rpartition(")")[2].split()[11:13]))
+    return sum(map(int, _stat(pid)[11:13]))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: ISC
+"""Processes of popserver are killed, one after the other, while people fetch mail."""
+
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests import support
+from tests.certificates import Pair
+from tests.faults import tree
+from tests.faults.client import WAYS, Client, Gone
+from tests.faults.harness import HOST, SECRET, Resident, Server, Servers, Village
+from tests.faults.traffic import Traffic
+from tests.faults.tree import SESSION, TLS, VERIFIER, WORKER
+from tests.support import IS_NIGHTLY, OWNER, wait_for
+
+KILLS = 250 if IS_NIGHTLY else 7  # of each kind
+MASTERS_KILLS = 30 if IS_NIGHTLY else 3
+READERS = 6
+MOST_SECONDS = 15.0  # to full service; it takes one, on a machine that has time
+RELAYS = 2
+
+
+def settle(village: Village, count: int) -> list[Resident]:
+    """Give people of whom some share a uid: their processes are lent."""
+    made = []
+    for number in range(count):
+        uid = OWNER[0] + (0 if number < 2 or not support.IS_ROOT else number)
+        made.append(village.settle(f"u{number}", 0, (uid, OWNER[1])))
+    return made
+
+
+def is_served(connect: "Connect", way: str) -> bool:
+    """Tell whether somebody can log in."""
+    with suppress(Gone, ConnectionError), connect(way) as client:
+        return client.log_in(b"joe", SECRET).startswith(b"+OK")
+    return False
+
+
+class Connect:
+    """Connects in each of the ways, with ports that are looked up once."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = ports
+
+    def __call__(self, way: str) -> Client:
+        return Client((HOST, self._ports[way == "tls"]), way)
+
+
+def kill_one(server: Server, kind: str, chooser: random.Random) -> None:
+    """Kill any process of a kind."""
+
+    def is_killed() -> bool:
+        found = server.crew(kind)
+        with suppress(ProcessLookupError):  # a session may have ended by itself
+            os.kill(chooser.choice(found or [0]) or 2**22 + 1, signal.SIGKILL)
+            return bool(found)
+        return False
+
+    wait_for(is_killed)
+
+
+@pytest.mark.slow
+def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
+    servers: Servers, village: Village, pair: Pair
+) -> None:
+    residents = settle(village, READERS)
+    server = servers.start("--tls-workers", str(RELAYS), pair=pair)
+    wait_for(lambda: server.is_whole(relays=RELAYS))
+    connect = Connect(server.ports)
+    assert all(is_served(connect, way) for way in WAYS)
+    wait_for(lambda: server.is_whole(relays=RELAYS))
+    before = server.descriptors()
+    kinds = [WORKER, VERIFIER, TLS, SESSION] * KILLS
+    chooser = random.Random(1)
+    chooser.shuffle(kinds)
+    took: dict[str, list[float]] = {}
+    with Traffic(residents, connect) as traffic:
+        traffic.goes_on()
+        for kind in kinds:
+            kill_one(server, kind, chooser)
+            began = time.monotonic()
+            for way in WAYS:
+                wait_for(lambda way=way: is_served(connect, way))  # type: ignore[misc]
+            took.setdefault(kind, []).append(time.monotonic() - began)
+        traffic.goes_on()
+    traffic.check()
+    assert max(map(max, took.values())) < MOST_SECONDS
+    wait_for(lambda: server.is_whole(relays=RELAYS))
+    assert not tree.zombies(server.pid)
+    assert server.descriptors() == before
+    below = tree.descendants(server.pid)
+    assert server.stop() == 0
+    wait_for(lambda: not any(map(tree.is_there, below)))
