@@ -32,7 +32,6 @@ MOMENT_MILLISECONDS = 200
 MASTERS_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
 
 WORKER, VERIFIER, TLS = "login worker", "verifier", "TLS worker"
-NURSERY = "nursery"
 
 
 class Member:
@@ -133,28 +132,21 @@ class Crew:
             self.worker = member
         return member
 
-    def add_verifier(
-        self, body: "Callable[[Channel, Channel, Channel], int]", nursery: "Channel"
-    ) -> Member:
-        """Fork a verifier and tell the login worker and the nursery of it.
+    def add_verifier(self, body: "Callable[[Channel, Channel], int]") -> Member:
+        """Fork a verifier and tell the login worker of it.
 
-        body: takes the ways to the login worker, to the nursery and to the master.
+        body: takes the ways to the login worker and to the master.
         Raises: OSError.
         """
-        ways = near, far, here, there = *channels.pair(), *channels.pair()
+        near, far = channels.pair()
         try:
             member = self.join(
-                VERIFIER,
-                lambda master: body(far, there, master),
-                far.descriptor,
-                there.descriptor,
+                VERIFIER, lambda master: body(far, master), far.descriptor
             )
-            introduction = packets.head(packets.VERIFIER)
-            self.tell(introduction, [near.descriptor])
-            nursery.send(introduction, [here.descriptor], waits=True)
+            self.tell(packets.head(packets.VERIFIER), [near.descriptor])
         finally:
-            for way in ways:
-                way.close()
+            near.close()
+            far.close()
         return member
 
     def add_relay(self, process: "TlsProcess") -> Member:

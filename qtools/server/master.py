@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""The master of a warm chain: forks the nursery and the crew, reaps them, and waits.
+"""The master of a warm chain: forks the crew and the sessions, reaps them, and waits.
 
-It never reads an octet that came from the network, and has nothing to do with a login:
-verifiers tell the nursery whom to serve. When the nursery is gone its sessions go on,
-and a new one comes with a new crew.
+It is the only process that stays root for long and it never reads an octet that came
+from the network: a verifier's word, of checked shape, is all that makes it fork a
+session. What it has loaded is copied by every fork, so it stays lean.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -16,12 +16,15 @@ from qtools.server import channel as channels
 from qtools.server import crew as crews
 from qtools.server import packets
 from qtools.server.crew import Crew, Member
+from qtools.server.session import Session
+from qtools.server.sessions import Sessions
 from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtools.server.channel import Channel
     from qtools.server.premises import Premises
 
 TICK_SECONDS = 1.0  # between looks at the rules file, idle sessions, the metrics
@@ -49,7 +52,7 @@ class Master:
         self._respawned_at = 0.0
         self._tick_at = 0.0
         self._wakeup, self._waker = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-        self._nursery: Member | None = None
+        self._sessions = Sessions(self._begin, self._watch, self._tell_worker)
 
     def run(self) -> int:
         """Serve until SIGTERM and a drain."""
@@ -77,11 +80,11 @@ class Master:
 
     def _is_busy(self) -> bool:
         """Tell whether a drain has something to wait for, and still time to."""
-        if not (self._nursery or any(crew.worker for crew in self._crews)):
+        if not (self._sessions.busy or any(crew.worker for crew in self._crews)):
             return False
         if self._deadline is not None and monotonic() < self._deadline:
             return True
-        self._tell_nursery(packets.head(packets.DRAIN, 0, 1))
+        self._sessions.kill_all()
         for crew in self._crews:
             crew.kill()
         return False
@@ -106,8 +109,8 @@ class Master:
             if descriptor in crew.members:
                 self._hear(crew, descriptor)
                 return
-        if self._nursery and descriptor == self._nursery.channel.descriptor:
-            self._lose_nursery(self._nursery)
+        if self._sessions.holds(descriptor):
+            self._sessions.hear(descriptor)
 
     def _hear(self, crew: Crew, descriptor: int) -> None:
         """Take what a member of a crew has to say, which may be its last."""
@@ -120,18 +123,22 @@ class Master:
             if not packet:
                 self._lose(crew, descriptor)
             else:
-                self._obey(crew, member, packet)
+                self._obey(crew, member, packet, descriptors)
         except ValueError as why:
             self.complain(f"a {member.kind} sends what it must not: {why}")
             self._lose(crew, descriptor)
         finally:
             channels.close_all(descriptors)
 
-    def _obey(self, crew: Crew, member: Member, packet: bytes) -> None:
+    def _obey(
+        self, crew: Crew, member: Member, packet: bytes, descriptors: list[int]
+    ) -> None:
         """Do what a packet asks for, if its sender may ask for it."""
         kind = member.kind
         word = packets.read_head(packet)[0]
-        if word == packets.TIRED and kind == crews.VERIFIER:
+        if word == packets.LAUNCH and kind == crews.VERIFIER and len(descriptors) == 1:
+            self._sessions.launch(packet, descriptors[0])
+        elif word == packets.TIRED and kind == crews.VERIFIER:
             member.is_tired = True
             self._respawn_soon()
         elif word == packets.COUNTERS and kind == crews.WORKER:
@@ -178,9 +185,6 @@ class Master:
 
     def _muster(self) -> None:
         """Fork a new crew, which is the one that accepts from now on."""
-        if self._nursery is None and not self._found_nursery():
-            self._respawn_at = monotonic() + RESPAWN_SECONDS
-            return
         self._generation += 1
         old = [crew for crew in self._crews if not crew.is_retiring]
         crew = Crew(self._generation)
@@ -198,17 +202,9 @@ class Master:
             self._respawn_at = monotonic() + RESPAWN_SECONDS
             return
         self._watch(worker.channel.descriptor, on=True)
-<<<<<<< HEAD
-        self._tell_nursery(packets.head(packets.LIVE), worker.channel.descriptor)
-        for _ in range(premises.settings.verifiers):
-            self._add(crew, crews.VERIFIER)
-        for _ in range(premises.tls_count()):
-            self._add(crew, crews.TLS)
-=======
         self._fill(crew)
         for identifier, tag in self._sessions.live():
             crew.tell(packets.head(packets.LIVE, identifier) + packets.fields(tag))
->>>>>>> basebranch
         premises.hand_rules(crew, is_new=True)
         for each in old:
             each.retire()
@@ -225,10 +221,7 @@ class Master:
     def _add(self, crew: Crew, kind: str) -> None:
         try:
             if kind == crews.VERIFIER:
-                nursery = self._nursery
-                if nursery is None:
-                    return  # it takes the crew with it
-                member = crew.add_verifier(self._premises.verify, nursery.channel)
+                member = crew.add_verifier(self._premises.verify)
             else:
                 member = crew.add_relay(self._premises.start_relay())
         except (OSError, Failure) as why:
@@ -250,13 +243,7 @@ class Master:
         """Do what the clock asks for."""
         now = monotonic()
         self._tick_at = now + TICK_SECONDS
-<<<<<<< HEAD
-        if self._respawn_at is not None and now >= self._respawn_at:
-            self._respawn_at = None
-            self._muster()
-=======
         self._sessions.tidy()
->>>>>>> basebranch
         for crew in self._crews:
             crew.flush()
             if not crew.is_retiring:
@@ -274,11 +261,7 @@ class Master:
             self.complain(f"not reloaded: {why}")
             self._premises.opened()
             return
-<<<<<<< HEAD
-        old = [crew for crew in self._crews if not crew.is_retiring]
-=======
         self._sessions.tidy(everything=True)
->>>>>>> basebranch
         self._muster()
         self._premises.opened()
 
@@ -290,45 +273,19 @@ class Master:
         self._premises.closing()
         for crew in self._crews:
             crew.retire()
-        self._tell_nursery(packets.head(packets.DRAIN))
 
-    def _found_nursery(self) -> bool:
-        """Fork the nursery; tell whether that went well."""
-        here, there = channels.pair()
-        try:
-            kept = (0, 1, 2, there.descriptor)
-            pid = crews.fork(lambda: self._premises.nurse(there), kept)
-        except OSError as why:
-            here.close()
-            self.complain(f"unable to start a {crews.NURSERY}: {why.strerror}")
-            return False
-        finally:
-            there.close()
-        self._nursery = Member(crews.NURSERY, pid, here)
-        self._watch(here.descriptor, on=True)
-        return True
+    def _begin(self, channel: "Channel") -> Session:
+        """In a child: become a session process."""
+        crews.ignore_signals(_signal.SIGHUP, _signal.SIGINT)
+        chain = self._premises.chain
+        return Session(self._premises.serve, chain.session, channel.descriptor)
 
-    def _tell_nursery(self, packet: bytes, *descriptors: int) -> None:
-        """Tell the nursery; one that is gone will be heard of."""
-        if self._nursery is not None:
-            try:
-                self._nursery.channel.send(packet, descriptors, waits=True)
-            except BrokenPipeError:
+    def _tell_worker(self, packet: bytes) -> None:
+        """Tell the crew that accepts; else one that is left."""
+        for crew in reversed(self._crews):
+            if crew.worker is not None:
+                crew.tell(packet)
                 return
-
-    def _lose_nursery(self, nursery: Member) -> None:
-        """Take leave of the nursery, and unless this is a drain have another one."""
-        self._nursery = None
-        self._watch(nursery.channel.descriptor, on=False)
-        nursery.channel.close()
-        code = crews.bury(nursery.pid)
-        if self._deadline is not None:
-            return
-        self.complain(f"the {nursery.kind} ended with {code}; a new one comes")
-        self._premises.bulletin.replaced(nursery.kind)
-        for crew in self._crews:
-            crew.retire()
-        self._respawn_at = monotonic()
 
     def complain(self, text: str) -> None:
         """Tell the operator."""
