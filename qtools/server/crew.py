@@ -32,6 +32,7 @@ MOMENT_MILLISECONDS = 200
 MASTERS_SIGNALS = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
 
 WORKER, VERIFIER, TLS = "login worker", "verifier", "TLS worker"
+NURSERY = "nursery"
 
 
 class Member:
@@ -100,6 +101,49 @@ def ignore_signals(*numbers: int) -> None:
         _signal.signal(number, _signal.SIG_IGN if is_ignored else _signal.SIG_DFL)
 
 
+class Ward:
+    """The nursery as the master sees it.
+
+    descriptor: of the way to it; -1 when there is none.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self._member: Member | None = None
+
+    def found(self, body: "Callable[[Channel], int]") -> None:
+        """Fork it; body gets its end of the way to the master.
+
+        Raises: OSError.
+        """
+        here, there = channels.pair()
+        try:
+            pid = fork(lambda: body(there), (0, 1, 2, there.descriptor))
+        except OSError:
+            here.close()
+            raise
+        finally:
+            there.close()
+        self._member = Member(NURSERY, pid, here)
+        self.descriptor = here.descriptor
+
+    def tell(self, packet: bytes, *descriptors: int) -> None:
+        """Tell it; one that is gone will be heard of."""
+        if self._member is not None:
+            try:
+                self._member.channel.send(packet, descriptors, waits=True)
+            except BrokenPipeError:
+                return
+
+    def lose(self) -> int:
+        """Reap it; give its exit code."""
+        member, self._member, self.descriptor = self._member, None, -1
+        if member is None:
+            return 0
+        member.channel.close()
+        return bury(member.pid)
+
+
 class Crew:
     """The processes of one generation.
 
@@ -132,21 +176,28 @@ class Crew:
             self.worker = member
         return member
 
-    def add_verifier(self, body: "Callable[[Channel, Channel], int]") -> Member:
-        """Fork a verifier and tell the login worker of it.
+    def add_verifier(
+        self, body: "Callable[[Channel, Channel, Channel], int]", nursery: "Ward"
+    ) -> Member:
+        """Fork a verifier and tell the login worker and the nursery of it.
 
-        body: takes the ways to the login worker and to the master.
+        body: takes the ways to the login worker, to the nursery and to the master.
         Raises: OSError.
         """
-        near, far = channels.pair()
+        ways = near, far, here, there = *channels.pair(), *channels.pair()
         try:
             member = self.join(
-                VERIFIER, lambda master: body(far, master), far.descriptor
+                VERIFIER,
+                lambda master: body(far, there, master),
+                far.descriptor,
+                there.descriptor,
             )
-            self.tell(packets.head(packets.VERIFIER), [near.descriptor])
+            introduction = packets.head(packets.VERIFIER)
+            self.tell(introduction, [near.descriptor])
+            nursery.tell(introduction, here.descriptor)
         finally:
-            near.close()
-            far.close()
+            for way in ways:
+                way.close()
         return member
 
     def add_relay(self, process: "TlsProcess") -> Member:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""The master of a warm chain: forks the crew and the sessions, reaps them, and waits.
+"""The master of a warm chain: forks the nursery and the crew, reaps them, and waits.
 
-It is the only process that stays root for long and it never reads an octet that came
-from the network: a verifier's word, of checked shape, is all that makes it fork a
-session. What it has loaded is copied by every fork, so it stays lean.
+It never reads an octet that came from the network, and has nothing to do with a login:
+verifiers tell the nursery whom to serve. When the nursery is gone its sessions go on,
+and a new one comes with a new crew.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -15,16 +15,13 @@ from qtools.errors import EXIT_DONE, Failure
 from qtools.server import channel as channels
 from qtools.server import crew as crews
 from qtools.server import packets
-from qtools.server.crew import Crew, Member
-from qtools.server.session import Session
-from qtools.server.sessions import Sessions
+from qtools.server.crew import Crew, Member, Ward
 from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qtools.server.channel import Channel
     from qtools.server.premises import Premises
 
 TICK_SECONDS = 1.0  # between looks at the rules file, idle sessions, the metrics
@@ -52,7 +49,7 @@ class Master:
         self._respawned_at = 0.0
         self._tick_at = 0.0
         self._wakeup, self._waker = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-        self._sessions = Sessions(self._begin, self._watch, self._tell_worker)
+        self._nursery = Ward()
 
     def run(self) -> int:
         """Serve until SIGTERM and a drain."""
@@ -80,11 +77,13 @@ class Master:
 
     def _is_busy(self) -> bool:
         """Tell whether a drain has something to wait for, and still time to."""
-        if not (self._sessions.busy or any(crew.worker for crew in self._crews)):
+        if not (
+            self._nursery.descriptor >= 0 or any(crew.worker for crew in self._crews)
+        ):
             return False
         if self._deadline is not None and monotonic() < self._deadline:
             return True
-        self._sessions.kill_all()
+        self._nursery.tell(packets.head(packets.DRAIN, 0, 1))
         for crew in self._crews:
             crew.kill()
         return False
@@ -109,8 +108,8 @@ class Master:
             if descriptor in crew.members:
                 self._hear(crew, descriptor)
                 return
-        if self._sessions.holds(descriptor):
-            self._sessions.hear(descriptor)
+        if descriptor == self._nursery.descriptor:
+            self._lose_nursery()
 
     def _hear(self, crew: Crew, descriptor: int) -> None:
         """Take what a member of a crew has to say, which may be its last."""
@@ -123,22 +122,18 @@ class Master:
             if not packet:
                 self._lose(crew, descriptor)
             else:
-                self._obey(crew, member, packet, descriptors)
+                self._obey(crew, member, packet)
         except ValueError as why:
             self.complain(f"a {member.kind} sends what it must not: {why}")
             self._lose(crew, descriptor)
         finally:
             channels.close_all(descriptors)
 
-    def _obey(
-        self, crew: Crew, member: Member, packet: bytes, descriptors: list[int]
-    ) -> None:
+    def _obey(self, crew: Crew, member: Member, packet: bytes) -> None:
         """Do what a packet asks for, if its sender may ask for it."""
         kind = member.kind
         word = packets.read_head(packet)[0]
-        if word == packets.LAUNCH and kind == crews.VERIFIER and len(descriptors) == 1:
-            self._sessions.launch(packet, descriptors[0])
-        elif word == packets.TIRED and kind == crews.VERIFIER:
+        if word == packets.TIRED and kind == crews.VERIFIER:
             member.is_tired = True
             self._respawn_soon()
         elif word == packets.COUNTERS and kind == crews.WORKER:
@@ -185,6 +180,9 @@ class Master:
 
     def _muster(self) -> None:
         """Fork a new crew, which is the one that accepts from now on."""
+        if self._nursery.descriptor < 0 and not self._found_nursery():
+            self._respawn_at = monotonic() + RESPAWN_SECONDS
+            return
         self._generation += 1
         old = [crew for crew in self._crews if not crew.is_retiring]
         crew = Crew(self._generation)
@@ -202,9 +200,8 @@ class Master:
             self._respawn_at = monotonic() + RESPAWN_SECONDS
             return
         self._watch(worker.channel.descriptor, on=True)
+        self._nursery.tell(packets.head(packets.LIVE), worker.channel.descriptor)
         self._fill(crew)
-        for identifier, tag in self._sessions.live():
-            crew.tell(packets.head(packets.LIVE, identifier) + packets.fields(tag))
         premises.hand_rules(crew, is_new=True)
         for each in old:
             each.retire()
@@ -221,7 +218,7 @@ class Master:
     def _add(self, crew: Crew, kind: str) -> None:
         try:
             if kind == crews.VERIFIER:
-                member = crew.add_verifier(self._premises.verify)
+                member = crew.add_verifier(self._premises.verify, self._nursery)
             else:
                 member = crew.add_relay(self._premises.start_relay())
         except (OSError, Failure) as why:
@@ -243,7 +240,6 @@ class Master:
         """Do what the clock asks for."""
         now = monotonic()
         self._tick_at = now + TICK_SECONDS
-        self._sessions.tidy()
         for crew in self._crews:
             crew.flush()
             if not crew.is_retiring:
@@ -261,7 +257,6 @@ class Master:
             self.complain(f"not reloaded: {why}")
             self._premises.opened()
             return
-        self._sessions.tidy(everything=True)
         self._muster()
         self._premises.opened()
 
@@ -273,19 +268,29 @@ class Master:
         self._premises.closing()
         for crew in self._crews:
             crew.retire()
+        self._nursery.tell(packets.head(packets.DRAIN))
 
-    def _begin(self, channel: "Channel") -> Session:
-        """In a child: become a session process."""
-        crews.ignore_signals(_signal.SIGHUP, _signal.SIGINT)
-        chain = self._premises.chain
-        return Session(self._premises.serve, chain.session, channel.descriptor)
+    def _found_nursery(self) -> bool:
+        """Fork the nursery; tell whether that went well."""
+        try:
+            self._nursery.found(self._premises.nurse)
+        except OSError as why:
+            self.complain(f"unable to start a {crews.NURSERY}: {why.strerror}")
+            return False
+        self._watch(self._nursery.descriptor, on=True)
+        return True
 
-    def _tell_worker(self, packet: bytes) -> None:
-        """Tell the crew that accepts; else one that is left."""
-        for crew in reversed(self._crews):
-            if crew.worker is not None:
-                crew.tell(packet)
-                return
+    def _lose_nursery(self) -> None:
+        """Take leave of the nursery, and unless this is a drain have another one."""
+        self._watch(self._nursery.descriptor, on=False)
+        code = self._nursery.lose()
+        if self._deadline is not None:
+            return
+        self.complain(f"the {crews.NURSERY} ended with {code}; a new one comes")
+        self._premises.bulletin.replaced(crews.NURSERY)
+        for crew in self._crews:
+            crew.retire()
+        self._respawn_soon()
 
     def complain(self, text: str) -> None:
         """Tell the operator."""

@@ -53,7 +53,7 @@ class Premises:
         self.settings = settings
         self.chain = chain
         self.listeners = listeners
-        self.serve: Callable[[list[str]], int] = guard.load("pop3d").main
+        guard.load("pop3d").read(chain.session)
         self.has_tls = settings.tls is not None
         self._start_relay = relays(settings, chain.front.get("user") or confine.USER)
         self._prepared: list[TlsProcess] = []
@@ -99,11 +99,18 @@ class Premises:
         self._confine(values.get("user", ""), values.get("chroot", ""))
         return worker.run(master)
 
-    def verify(self, worker: "Channel", master: "Channel") -> int:
+    def nurse(self, master: "Channel") -> int:
+        """Be the nursery."""
+        from qtools.server.nursery import Nursery
+
+        raise_descriptors()
+        return Nursery(self.chain.session, master).run()
+
+    def verify(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
         """Be a verifier."""
         from qtools.server.verifier import Verifier
 
-        return Verifier(self.chain, sys.argv).run(worker, master)
+        return Verifier(self.chain, sys.argv).run(worker, nursery, master)
 
     def start_relay(self) -> "TlsProcess":
         """Give a TLS worker.

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: ISC
-"""The master's book of session processes: fork them, lend them, count them out.
+"""The nursery's book of session processes: fork them, lend them, count them out.
 
-A process ends with its session, unless its uid is one that several accounts share.
-Then the next of these accounts gets it: a fork costs more than the rest of a login.
+A process stays for a while when its session has ended: the next login of the same uid,
+gid and groups gets it, be it the same account's or another's that shares them. The
+kernel would not have kept the two apart anyway, and a fork, with the pages it has
+copied, costs more than the rest of a login.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -21,18 +23,35 @@ from qtools.sessions.policy import VERDICTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from qtools.accounts.interface import Identity
     from qtools.server.channel import Channel
-    from qtools.server.session import Session
 
-    Key = tuple[int, int, tuple[int, ...]]
+    Key = tuple[int, ...]  # uid, gid, groups
+
+    class Begin(Protocol):
+        """What a child does: serve a client and leave."""
+
+        def __call__(self, way: int, client: int, order: "Order") -> None:
+            """Take the descriptors of the way to us and of the client."""
+
 
 MOST_IDLE = 32  # processes kept for the next one; half a MiB each
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 15.0
 MOST_SESSIONS = 1000  # of one process
-MOST_NAMES = 100_000  # remembered to tell who shares a uid
 _TEMPORARY = replies.err(*VERDICTS[EXIT_TEMPORARY][::-1])
+
+
+class Order:
+    """What a LAUNCH says, and the packet itself."""
+
+    __slots__ = ("environment", "packet", "who")
+
+    def __init__(self, packet: bytes, who: "Identity", environment: bytes) -> None:
+        self.packet = packet
+        self.who = who
+        self.environment = environment
 
 
 class Process:
@@ -40,10 +59,10 @@ class Process:
 
     __slots__ = ("channel", "identifier", "idle_since", "key", "pid", "served", "tag")
 
-    def __init__(self, pid: int, channel: "Channel", key: "Key | None") -> None:
+    def __init__(self, pid: int, channel: "Channel", key: "Key") -> None:
         self.pid = pid
         self.channel = channel
-        self.key = key  # None: it serves one session
+        self.key = key
         self.served = 0
         self.identifier = 0
         self.tag = b""
@@ -51,26 +70,23 @@ class Process:
 
 
 class Sessions:
-    """All session processes, by the descriptor of the master's end."""
+    """All session processes, by the descriptor of our end."""
 
     def __init__(
         self,
-        begin: "Callable[[Channel], Session]",
+        begin: "Begin",
         watch: "Callable[[int, bool], None]",
         tell: "Callable[[bytes], None]",
     ) -> None:
-        """Take how a child makes its Session, who watches descriptors, who is told.
+        """Take what a child does, who watches descriptors, who is told.
 
-        watch(descriptor, on): the master's loop. tell(packet): the login worker.
+        watch(descriptor, on): the nursery's loop. tell(packet): the login worker.
         """
         self._begin = begin
         self._watch = watch
         self._tell = tell
         self.busy: dict[int, Process] = {}
         self._idle: dict[int, Process] = {}
-        self._ending: dict[int, Process] = {}
-        self._names: dict[int, bytes] = {}
-        self._shared: set[int] = set()
 
     def launch(self, packet: bytes, client: int) -> None:
         """Serve an accepted login; the descriptor stays the caller's.
@@ -78,12 +94,13 @@ class Sessions:
         Raises: ValueError for a packet no verifier can have sent.
         """
         _, identifier, _ = packets.read_head(packet)
-        identity, _, tag = packets.read_fields(packet, 3)
+        identity, environment, tag = packets.read_fields(packet, 3)
         _, who = answer.unpack(identity)
         if who is None:
             raise ValueError("a session for nobody")
-        key = self._key(who)
-        process = self._reused(key, packet, client) or self._forked(key, packet, client)
+        order = Order(packet, who, environment)
+        key = (who.uid, who.gid, *who.groups)
+        process = self._reused(key, packet, client) or self._forked(key, order, client)
         if process is None:
             _decline(client)
             lost = packets.Tally(EXIT_TEMPORARY, 0, packets.NOTHING.counts)
@@ -93,23 +110,8 @@ class Sessions:
         process.served += 1
         self.busy[process.channel.descriptor] = process
 
-    def _key(self, who: "Identity") -> "Key | None":
-        """Give what a process must have in common with an account to be lent to it."""
-        if who.uid < 0:
-            return (-1, -1, ())
-        if len(self._names) > MOST_NAMES:
-            self._names.clear()
-        if self._names.setdefault(who.uid, who.name) != who.name:
-            self._shared.add(who.uid)
-        is_shared = who.uid in self._shared
-        return (who.uid, who.gid, tuple(who.groups)) if is_shared else None
-
-    def _reused(
-        self, key: "Key | None", packet: bytes, client: int
-    ) -> "Process | None":
+    def _reused(self, key: "Key", packet: bytes, client: int) -> "Process | None":
         """Give an idle process the session, if one of its kind is there."""
-        if key is None:
-            return None
         for descriptor, process in reversed(self._idle.items()):
             if process.key == key:
                 del self._idle[descriptor]
@@ -122,9 +124,7 @@ class Sessions:
                 return None
         return None
 
-    def _forked(
-        self, key: "Key | None", packet: bytes, client: int
-    ) -> "Process | None":
+    def _forked(self, key: "Key", order: Order, client: int) -> "Process | None":
         try:
             here, there = channels.pair()
         except OSError:
@@ -136,21 +136,23 @@ class Sessions:
             there.close()
             return None
         if not pid:
-            self._begin(there).run(packet, client, more=key is not None)
+            try:
+                self._begin(there.descriptor, client, order)
+            finally:
+                posix._exit(EXIT_TEMPORARY)  # or there would be two of us
         there.close()
         self._watch(here.descriptor, True)
         return Process(pid, here, key)
 
     def holds(self, descriptor: int) -> bool:
         """Tell whether a descriptor is that of one of the processes."""
-        return any(descriptor in book for book in (self.busy, self._idle, self._ending))
+        return any(descriptor in book for book in (self.busy, self._idle))
 
     def hear(self, descriptor: int) -> None:
         """Take what a process has to say: that it is done, or nothing any more."""
         process = self.busy.get(descriptor)
         if process is None:
-            process = self._idle.pop(descriptor, None) or self._ending[descriptor]
-            self._reap(process)
+            self._reap(self._idle.pop(descriptor))
             return
         packet, descriptors = process.channel.receive() or (b"", [])
         channels.close_all(descriptors)
@@ -164,9 +166,7 @@ class Sessions:
             return
         del self.busy[descriptor]
         self._ended(process, tally)
-        if process.key is None:
-            self._ending[descriptor] = process
-        elif process.served >= MOST_SESSIONS:
+        if process.served >= MOST_SESSIONS:
             self._end(process)
         else:
             process.idle_since = monotonic()
@@ -199,7 +199,6 @@ class Sessions:
         It is gone, or has nothing to do and sees now that there is nothing more.
         """
         descriptor = process.channel.descriptor
-        self._ending.pop(descriptor, None)
         self._watch(descriptor, False)
         process.channel.close()
         return bury(process.pid)

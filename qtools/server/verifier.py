@@ -2,7 +2,7 @@
 """A verifier: the only process that sees hashes, and that sees no network.
 
 It takes one record at a time from the login worker, checks it and answers with an exit
-code. When the record is good, identity and connection go to the master, never back to
+code. When the record is good, identity and connection go to the nursery, never back to
 the worker: whoever has taken that over can ask, as any client can, and nothing else.
 After so many checks it has itself replaced, because every check leaves traces of a
 secret in its memory.
@@ -54,7 +54,7 @@ class Verifier:
         self._stamps = Stamps(lambda: make_stamp(chain.hostname), attempts)
         self._checks = 0
 
-    def run(self, worker: "Channel", master: "Channel") -> int:
+    def run(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
         """Serve a login worker until it is gone."""
         while True:
             received = worker.receive(waits=True)
@@ -62,7 +62,11 @@ class Verifier:
             if not packet:
                 return 0
             try:
-                self._serve(packet, descriptors, worker, master)
+                self._serve(packet, descriptors, worker, nursery)
+                if self._checks == MOST_CHECKS:
+                    self._checks += 1
+                    for other in (master, worker):
+                        other.send(packets.head(packets.TIRED), waits=True)
             except ValueError as why:
                 complain(self._argv, f"the login worker sends what it must not: {why}")
                 return EXIT_MISUSE
@@ -76,7 +80,7 @@ class Verifier:
         packet: bytes,
         descriptors: list[int],
         worker: "Channel",
-        master: "Channel",
+        nursery: "Channel",
     ) -> None:
         kind, identifier, detail = packets.read_head(packet)
         if kind == WANT:
@@ -95,13 +99,10 @@ class Verifier:
         if who is not None:
             fields = packets.fields(answer.pack(0, who), environment, tag)
             order = packets.head(LAUNCH, identifier) + fields
-            if not master.send(order, descriptors, waits=True):
+            if not nursery.send(order, descriptors, waits=True):
                 code = EXIT_TEMPORARY
         worker.send(packets.head(packets.ANSWER, identifier, code), waits=True)
         self._checks += 1
-        if self._checks == MOST_CHECKS:
-            for other in (master, worker):
-                other.send(packets.head(packets.TIRED), waits=True)
 
     def _verdict(self, record: bytes, method: bytes) -> "tuple[int, Identity | None]":
         """Give the exit code, and who it is when that is 0."""

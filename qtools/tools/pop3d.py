@@ -61,37 +61,56 @@ def main(argv: list[str]) -> int:
     if "version" in given:
         posix.write(1, f"pop3d (qtools) {__version__}\n".encode())
         return EXIT_DONE
-    is_preauth = "preauth" in given or "username" in given
-    try:
-        return _serve(argv, given, rest, is_preauth=is_preauth)
-    except Failure as why:
-        if not is_preauth or verdict.VARIABLE in posix.environ:
-            raise
-        guard.complain(argv, str(why))
-        _say(_PERMANENT if isinstance(why, Hard) else _TEMPORARY)
-        return EXIT_DONE
+    return Service(argv, given, rest).run()
 
 
-def _serve(
-    argv: list[str], given: "Values", rest: list[str], *, is_preauth: bool
-) -> int:
-    """Open the maildrop, converse, report."""
-    if not posix.getuid() or not posix.geteuid():
-        raise Hard("refuses to serve as uid 0")
-    style = _style(given, is_preauth=is_preauth)
-    seconds = given.number(
-        "timeout", MDPOP3D_SECONDS if is_preauth else IDLE_SECONDS, 1
-    )
-    report = _report(given, is_preauth=is_preauth)
-    moves = "no-move" not in given
-    path = _path(given, rest, is_preauth=is_preauth)
-    drop = Maildir(path, moves=moves, needs_cur=not is_preauth)
-    wire = Wire(0, 1, seconds, seconds)
-    try:
-        return _converse(argv, drop, style, wire, report)
-    finally:
-        wire.release()
-        drop.close()
+def read(argv: list[str]) -> "Service":
+    """Read the arguments, for who serves many sessions by them.
+
+    Raises: Hard.
+    """
+    return Service(argv, *options.parse(argv, OPTIONS, USAGE))
+
+
+class Service:
+    """What the arguments ask for; the environment is another one in each session."""
+
+    def __init__(self, argv: list[str], given: "Values", rest: list[str]) -> None:
+        self._argv = argv
+        self._given = given
+        self._rest = rest
+        self._is_preauth = "preauth" in given or "username" in given
+
+    def run(self) -> int:
+        """Serve one session on descriptors 0 and 1."""
+        try:
+            if not posix.getuid() or not posix.geteuid():
+                raise Hard("refuses to serve as uid 0")
+            return self.serve()
+        except Failure as why:
+            if not self._is_preauth or verdict.VARIABLE in posix.environ:
+                raise
+            guard.complain(self._argv, str(why))
+            _say(_PERMANENT if isinstance(why, Hard) else _TEMPORARY)
+            return EXIT_DONE
+
+    def serve(self) -> int:
+        """Open the maildrop, converse, report."""
+        given, is_preauth = self._given, self._is_preauth
+        style = _style(given, is_preauth=is_preauth)
+        seconds = given.number(
+            "timeout", MDPOP3D_SECONDS if is_preauth else IDLE_SECONDS, 1
+        )
+        report = _report(given, is_preauth=is_preauth)
+        moves = "no-move" not in given
+        path = _path(given, self._rest, is_preauth=is_preauth)
+        drop = Maildir(path, moves=moves, needs_cur=not is_preauth)
+        wire = Wire(0, 1, seconds, seconds)
+        try:
+            return _converse(self._argv, drop, style, wire, report)
+        finally:
+            wire.release()
+            drop.close()
 
 
 def _converse(
