@@ -25,6 +25,7 @@ all shellcheck command -v shellcheck
 all git command -v git
 all curl command -v curl
 all openssl command -v openssl
+all python3-cryptography /usr/bin/python3 -I -c 'import cryptography'
 all ucspi-tcp command -v tcpserver
 all ipsvd command -v tcpsvd
 all s6 command -v s6-ipcserver

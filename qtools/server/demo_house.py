@@ -71,6 +71,7 @@ class House:
             raise from_os_error(why, "make a folder") from why
         self.database = f"{self.folder}/accounts"
         self.residents: list[Resident] = []
+        self._store: Store | None = None  # kept open: closing is for the end
 
     def furnish(self) -> None:
         """Make accounts and mail.
@@ -78,7 +79,7 @@ class House:
         Raises: Hard, Temporary.
         """
         create(os.fsencode(self.database))
-        store = Store(os.fsencode(self.database))
+        self._store = store = Store(os.fsencode(self.database))
         for resident in residents():
             home = f"{self.folder}/{resident.user.partition('@')[0]}"
             resident.maildir = f"{home}/Maildir"
