@@ -10,7 +10,8 @@ STLS is met by the TLS handshake.
 import _socket
 from select import EPOLLIN, EPOLLOUT
 
-from qtools.sessions.actions import Log, Send, StartTls, Verify, Wait
+from qtools.errors import EXIT_TEMPORARY
+from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
             """Call late() then, unless it is put off or the connection ended."""
 
         def verify(self, connection: "Connection", asked: Verify) -> None:
-            """Have a record verified; answered() is called with the code."""
+            """Have a record verified; accepted() or answered() is called."""
 
         def start_tls(self, connection: "Connection") -> None:
             """Start TLS; tls_started() or tls_failed() is called."""
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 
 PEEK_OCTETS = 512  # a pipelining client's whole login; more stays in the kernel
-LONGEST_LIFE_SECONDS = 1e9
 
 # What a connection is about. Only in TALK does it read.
 TALK, PAUSE, FLUSH, ASK, TLS, ENDED = range(6)
@@ -104,35 +104,41 @@ class Connection:
         login = self.login
         if self.state != TALK or login is None:
             return
-        try:
-            flags = _socket.MSG_PEEK | _socket.MSG_DONTWAIT
-            seen = self.socket.recv(PEEK_OCTETS, flags)
-            if not seen:
-                self._perform(login.lost("eof"), now)
-            while seen and self.state == TALK:
-                taken = seen.find(b"\n") + 1
-                line = self.socket.recv(taken or len(seen), _socket.MSG_DONTWAIT)
-                if taken:
-                    self._take_time(now, self.house.idle_seconds)
-                self._perform(login.feed(line), now)
-                seen = seen[len(line) :]
-        except BlockingIOError:
-            return
-        except OSError:
+        seen = self._receive(PEEK_OCTETS, _socket.MSG_PEEK)
+        if seen == b"":
             self._perform(login.lost("eof"), now)
+        while seen and self.state == TALK:
+            line = self._receive(seen.find(b"\n") + 1 or len(seen), 0) or b""
+            if line.endswith(b"\n"):  # a client that drips is a client that idles
+                self._take_time(now, self.house.idle_seconds)
+            self._perform(login.feed(line) if line else login.lost("eof"), now)
+            seen = seen[len(line) :]
         self._rest(now)
+
+    def _receive(self, octets: int, flags: int) -> bytes | None:
+        """Give what has come, None for nothing yet, nothing when the client is gone."""
+        try:
+            return self.socket.recv(octets, flags | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def writable(self, now: float) -> None:
         """Go on sending, then with what was to be done after it."""
-        if self._flush(now) and self.state == FLUSH:
-            self.state = TALK
-            self._proceed(now)
+        if self.state not in (TALK, FLUSH):
+            return
+        if self._flush(now):
+            self._take_time(now, self.house.idle_seconds)
+            if self.state == FLUSH:
+                self.state = TALK
+                self._proceed(now)
         self._rest(now)
 
     def hung_up(self, now: float) -> None:
         """Note that the client is gone."""
         if self.state != ENDED and self.login is not None:
-            self._todo = []
+            self._todo, self._out = [], b""
             self.state = TALK
             self._perform(self.login.lost("eof"), now)
 
@@ -148,6 +154,13 @@ class Connection:
             self.state = TALK
             self._perform(self.login.lost("timeout"), now)
 
+    def accepted(self, now: float) -> None:
+        """Note that a session has the client now."""
+        if self.state == ASK and self.login is not None:
+            self.state = TALK
+            self._perform(self.login.accepted(), now)
+            self.state = ENDED
+
     def answered(self, code: int, now: float) -> None:
         """Take the code of a refusal."""
         if self.state == ASK and self.login is not None:
@@ -158,18 +171,18 @@ class Connection:
 
     def tls_started(self, now: float) -> None:
         """Go on inside TLS, with a socket that is the house's business."""
-        self.state = TALK
-        self._take_time(now, self.house.idle_seconds)
-        if self.login is not None:
+        if self.state == TLS and self.login is not None:
+            self.state = TALK
+            self._take_time(now, self.house.idle_seconds)
             self._perform(self.login.tls_started(), now)
             self._rest(now)
 
     def tls_failed(self, now: float) -> None:
         """End without a word: the client waits for a handshake."""
-        self.state = TALK
-        if self.login is None:
-            self.house.close(self, 111, "tls-failed")
-        else:
+        if self.state == TLS and self.login is None:
+            self.end(EXIT_TEMPORARY, "tls-failed")
+        elif self.state == TLS and self.login is not None:
+            self.state = TALK
             self._perform(self.login.tls_failed(), now)
 
     def _perform(self, actions: "list[Action]", now: float) -> None:
@@ -210,8 +223,8 @@ class Connection:
         elif isinstance(action, StartTls):
             self.state = TLS
             house.start_tls(self)
-        else:
-            self.end(action.code, action.why)  # type: ignore[attr-defined]  # Close
+        elif isinstance(action, Close):
+            self.end(action.code, action.why)
 
     def end(self, code: int, why: str) -> None:
         """End, now."""
@@ -228,10 +241,10 @@ class Connection:
             flags = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
             sent = self.socket.send(self._out, flags)
         except BlockingIOError:
-            return False
+            sent = 0
         except OSError:
             self._out = b""
-            self.end(111, "eof")
+            self.end(EXIT_TEMPORARY, "eof")
             return False
         self._out = self._out[sent:]
         if self._out:

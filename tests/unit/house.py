@@ -13,6 +13,10 @@ from qtools.server.connection import Connection
 from qtools.server.guest import Guest
 from qtools.sessions.actions import Log, Verify
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
 NOW = 1000.0
 MOST_TURNS = 100_000  # of a loop without news; more is one that spins
 
@@ -163,7 +167,7 @@ def received(client: socket.socket) -> bytes:
     return parts
 
 
-def left_in(held: socket.socket) -> bytes:
+def left_in(held: "_socket.socket") -> bytes:
     """Give what is in a socket and was not taken off it, without taking it."""
     try:
         return held.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
