@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MOST_IDLE = 32  # processes kept for the next one; half a MiB each
 IDLE_SECONDS = 15.0
+LEAVING_SECONDS = 2.0
+MOST_LEAVING = 16  # unburied; a tick buries them anyway
 MOST_SESSIONS = 1000  # of one process
 _TEMPORARY = replies.err(*VERDICTS[EXIT_TEMPORARY][::-1])
 
@@ -87,6 +89,7 @@ class Sessions:
         self._tell = tell
         self.busy: dict[int, Process] = {}
         self._idle: dict[int, Process] = {}
+        self._leaving: dict[int, float] = {}  # pid: when it is killed
 
     def launch(self, packet: bytes, client: int) -> None:
         """Serve an accepted login; the descriptor stays the caller's.
@@ -152,7 +155,7 @@ class Sessions:
         """Take what a process has to say: that it is done, or nothing any more."""
         process = self.busy.get(descriptor)
         if process is None:
-            self._reap(self._idle.pop(descriptor))
+            self._end(self._idle.pop(descriptor))
             return
         packet, descriptors = process.channel.receive() or (b"", [])
         channels.close_all(descriptors)
@@ -188,16 +191,30 @@ class Sessions:
             if everything or process.idle_since < limit:
                 del self._idle[descriptor]
                 self._end(process)
+        self._bury_leaving()
 
     def _end(self, process: Process) -> None:
-        """Have an idle process leave: it does when nobody is at the other end."""
-        self._reap(process)
+        """Have an idle process leave: it does when nobody is at the other end.
+
+        Nobody waits for that here; what does not leave in time is killed.
+        """
+        self._watch(process.channel.descriptor, False)
+        process.channel.close()
+        self._leaving[process.pid] = monotonic() + LEAVING_SECONDS
+        if len(self._leaving) > MOST_LEAVING:
+            self._bury_leaving()
+
+    def _bury_leaving(self) -> None:
+        """Take leave of those that have left."""
+        now = monotonic()
+        for pid, deadline in list(self._leaving.items()):
+            if posix.waitpid(pid, posix.WNOHANG)[0]:
+                del self._leaving[pid]
+            elif deadline < now:
+                posix.kill(pid, _signal.SIGKILL)
 
     def _reap(self, process: Process) -> int:
-        """Take leave of a process; give its exit code, negative for a signal.
-
-        It is gone, or has nothing to do and sees now that there is nothing more.
-        """
+        """Take leave of a process that is gone; give its exit code."""
         descriptor = process.channel.descriptor
         self._watch(descriptor, False)
         process.channel.close()

@@ -191,3 +191,14 @@ def test_uid_0_is_refused_by_the_session(house: House) -> None:
         assert client.recv(100).startswith(b"-ERR [SYS/PERM]")
     _, tally, _ = packets.unpack_ended(house.told())
     assert tally.code
+
+
+def test_a_process_that_is_idle_leaves_no_corpse(
+    house: House,
+) -> None:
+    converse(house.login())
+    house.told()
+    (pid,) = house.sessions()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not house.sessions())
+    assert converse(house.login()).startswith(b"+OK")
