@@ -11,6 +11,7 @@ from qtools.errors import (
     EXIT_MISUSE,
     EXIT_REFUSED,
 )
+from qtools.protocol.record import RECORD_OCTETS
 from qtools.server.guest import Tag, log_of
 from qtools.server.metrics import Counters
 from qtools.server.packets import WHYS, read_fields
@@ -113,9 +114,11 @@ class Accounting:
 
     def resumed(self, packet: bytes) -> tuple[bytes, float]:
         """Give source and beginning of a session that was begun before us."""
-        (tag,) = read_fields(packet, 1)
-        found = Tag(tag)
-        return found.source, found.began
+        try:
+            found = Tag(*read_fields(packet, 1))
+        except ValueError:
+            return UNKNOWN, self.now
+        return found.source, min(found.began, self.now)
 
     def ended(self, tally: "Tally", tag: bytes) -> None:
         """Note the end of a session."""
@@ -148,7 +151,7 @@ class Accounting:
         return log_of(self._program, guest.remote[0], UNKNOWN, protocol)
 
     def _write(self, log: "SessionLog", event: str, user: bytes, note: str) -> None:
-        line = log.line(event, user, note)
+        line = log.line(event, user[:RECORD_OCTETS], note)
         self._journal.line(line, is_refusal=event.startswith("Reject"))
 
 

@@ -30,7 +30,9 @@ def pack(connection: "Connection", asked: "Verify", name: bytes) -> bytes:
     environ[b"POP3LANG"] = login.language
     environ[b"POP3UTF8"] = b"%d" % login.is_utf8
     environ[b"POP3CAPA"] = b"\n".join(lasting_capabilities(login.policy))
-    items = b"\0".join([name + b"=" + value for name, value in environ.items()])
+    entries = [key + b"=" + value for key, value in environ.items()]
+    # What a proxy tells of TLS may hold any octet; a NUL would begin another variable.
+    items = b"\0".join([entry for entry in entries if b"\0" not in entry])
     tag = connection.guest.tag(asked.mechanism, asked.user)
     mechanism = MECHANISMS.index(asked.mechanism)
     head = packets.head(packets.ASK, connection.identifier, mechanism)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 TAG_FIELDS = 7
 MOST_TEXT = 1024
+MOST_SECONDS = 2.0**40  # of the monotonic clock; and no infinity, no NaN
 _BEGAN = Struct(">d")
 
 
@@ -57,7 +58,11 @@ class Guest:
 
 
 class Tag:
-    """What a tag says of a session that is served elsewhere now."""
+    """What a tag says of a session that is served elsewhere now.
+
+    It went through other processes, one of which may have been taken over: there must
+    be nothing in it that could forge a line of the log, or break who counts.
+    """
 
     __slots__ = ("address", "began", "mechanism", "protocol", "source", "tls", "user")
 
@@ -73,7 +78,9 @@ class Tag:
         (self.began,) = _BEGAN.unpack(began)
         self.protocol = "POP3S" if protocol == b"POP3S" else "POP3"
         self.mechanism = escape(mechanism)
-        self.tls = tls.decode("ascii", "replace")
+        self.tls = tls.decode("ascii")
+        if not 0 <= self.began < MOST_SECONDS or not self.tls.isprintable():
+            raise ValueError("a tag that nobody wrote")
 
 
 def log_of(program: str, address: bytes, host: bytes, protocol: str) -> SessionLog:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SYSLOG_SOCKET = "/dev/log"
 FACILITY = 2 << 3  # mail
 NOTICE, INFO = 5, 6  # a refusal, anything else
+WHOLE_OCTETS = 4096  # PIPE_BUF: of more a pipe may take a part, or have us wait
 
 
 class Journal:
@@ -49,8 +50,10 @@ def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
 
     def write(level: int, line: bytes) -> bool:
         text = b"<%d>%b" % (level, line) if has_levels else line
+        if len(text) > WHOLE_OCTETS:
+            text = text[: WHOLE_OCTETS - 1] + b"\n"
         try:
-            # A pipe that polls as writable takes a line whole; a file always does.
+            # A pipe that polls as writable takes so much; a file takes anything.
             return bool(room.poll(0)) and posix.write(descriptor, text) == len(text)
         except OSError:
             return False
@@ -58,13 +61,14 @@ def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
     return Journal(write)
 
 
-def to_syslog() -> Journal:
+def to_syslog(complain: "Callable[[str], None]") -> Journal:
     """Write to the system's log, by the socket: syslog(3) would wait for it."""
     held = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     try:
         held.connect(SYSLOG_SOCKET)
-    except OSError:
+    except OSError as why:
         held.close()
+        complain(f"no session log: unable to reach {SYSLOG_SOCKET}: {why.strerror}")
         return Journal(None)
 
     def write(level: int, line: bytes) -> bool:

@@ -127,7 +127,8 @@ class Counters:
         place = _place(name, labels)
         if _IS_GAUGE[place] or not 0 <= amount <= MOST:
             raise ValueError(f"{name} can't grow by {amount}")
-        self._own[place] += amount
+        # A sum above it would not be taken by who asks for all of them.
+        self._own[place] = min(self._own[place] + amount, MOST)
         if _FAMILY_OF[name].kind == SUMMARY:
             self._own[place + 1] += 1
 

@@ -140,7 +140,7 @@ class Premises:
 
         words = self.settings.words
         if "syslog" in words:
-            return journal.to_syslog()
+            return journal.to_syslog(self.complain)
         if "journal" in words:
             return journal.to_descriptor(2, has_levels=True)
         descriptor = self._log_descriptor()
