@@ -3,11 +3,12 @@
 
 The client's TCP connection goes to a TLS worker together with one end of a socket pair,
 and the other end takes its place here. From then on it is a connection like any other,
-for the session that gets it, too. See: relay.
+for the session that gets it, too. See: relay_packets.
 """
 
 import _socket
 
+from qtools.server import relay_packets
 from qtools.server.channel import close_all
 
 TYPE_CHECKING = False
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     Variables = dict[bytes, bytes] | None
     Started = Callable[[Connection, Variables], None]
 
-START, STARTED, FAILED = 1, 2, 3
-HEAD_OCTETS = 10
-IDENTIFIER_OCTETS = 8
+PREFIX = b"SSL_"  # of the variables that are a TLS worker's to set
 
 
 class Tunnels:
@@ -58,30 +57,34 @@ class Tunnels:
         Its socket is replaced by one with cleartext, on which nothing comes before the
         handshake is done.
         """
-        channels = list(self._channels.values())
-        if not channels:
-            return False
-        self._turn += 1
-        channel = channels[self._turn % len(channels)]
         try:
             here, there = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         except OSError:
             return False
-        identifier = connection.identifier
-        head = bytes((START, 0)) + identifier.to_bytes(IDENTIFIER_OCTETS, "big")
         raw = connection.socket
-        try:
-            is_sent = channel.send(head, [raw.fileno(), there.fileno()])
-        except BrokenPipeError:
-            is_sent = False
+        packet = relay_packets.pack_start(connection.identifier)
+        channel = self._send(packet, [raw.fileno(), there.fileno()])
         there.close()
-        if not is_sent:
+        if channel is None:
             here.close()
             return False
         raw.close()
         connection.socket = here
-        self._waiting[identifier] = connection, channel
+        self._waiting[connection.identifier] = connection, channel
         return True
+
+    def _send(self, packet: bytes, descriptors: list[int]) -> "Channel | None":
+        """Give the work to the next worker that takes it; give his channel."""
+        self._turn += 1
+        channels = list(self._channels.values())
+        for place in range(self._turn, self._turn + len(channels)):
+            channel = channels[place % len(channels)]
+            try:
+                if channel.send(packet, descriptors):
+                    return channel
+            except BrokenPipeError:
+                continue  # its end will be heard of
+        return None
 
     def give_up(self, connection: "Connection") -> None:
         """Wait no more for a handshake."""
@@ -90,17 +93,20 @@ class Tunnels:
     def hear(self, descriptor: int) -> None:
         """Take what a TLS worker has to say."""
         channel = self._channels[descriptor]
-        packet, descriptors = channel.receive() or (b"", [])
+        received = channel.receive()
+        if received is None:
+            return
+        packet, descriptors = received
         close_all(descriptors)
-        if len(packet) < HEAD_OCTETS or packet[0] not in (STARTED, FAILED):
+        try:
+            identifier, told = relay_packets.unpack_answer(packet)
+        except ValueError:  # an end is an empty packet
             self._lose(channel)
             return
-        identifier = int.from_bytes(packet[2:HEAD_OCTETS], "big")
-        connection, _ = self._waiting.pop(identifier, (None, None))
-        if connection is not None:
-            is_started = packet[0] == STARTED
-            dump = _variables(packet[HEAD_OCTETS:]) if is_started else None
-            self._started(connection, dump)
+        connection, asked = self._waiting.get(identifier, (None, None))
+        if connection is not None and asked is channel:
+            self.give_up(connection)
+            self._started(connection, _variables(told))
 
     def _lose(self, channel: "Channel") -> None:
         """Fail the handshakes that a TLS worker was doing when it died."""
@@ -113,10 +119,8 @@ class Tunnels:
             self._started(connection, None)
 
 
-def _variables(dump: bytes) -> dict[bytes, bytes]:
-    found = {}
-    for item in dump.split(b"\0"):
-        name, equals, value = item.partition(b"=")
-        if equals and name.startswith(b"SSL_"):
-            found[name] = value
-    return found
+def _variables(told: "dict[bytes, bytes] | str") -> "Variables":
+    """Give what a worker may say of a connection, None for why it failed."""
+    if isinstance(told, str):
+        return None
+    return {name: told[name] for name in told if name.startswith(PREFIX)}
