@@ -15,6 +15,7 @@ from select import POLLIN, poll
 
 from qtools.server import channel as channels
 from qtools.server import packets
+from qtools.server.relay_packets import RETIRE_PACKET
 from qtools.system import guard
 
 TYPE_CHECKING = False
@@ -254,7 +255,7 @@ class Crew:
         for member in self.members.values():
             if member.kind == TLS:
                 try:
-                    member.channel.send(bytes((5, 0)))
+                    member.channel.send(RETIRE_PACKET)
                 except BrokenPipeError:
                     continue
 
