@@ -10,6 +10,7 @@ from qtools.errors import (
     EXIT_HARD,
     EXIT_MISUSE,
     EXIT_REFUSED,
+    EXIT_TEMPORARY,
 )
 from qtools.protocol.record import RECORD_OCTETS
 from qtools.server.guest import Tag, log_of
@@ -133,10 +134,11 @@ class Accounting:
             return
         seconds = _since(found.began, self.now)
         self._counters.add("session_seconds_sum", (), seconds)
-        log = log_of(self._program, found.address, UNKNOWN, found.protocol)
+        log = log_of(self._program, found.address, found.host, found.protocol)
         # popup's word for a session that took place is "served", however it ended.
         why = "served" if tally.code == EXIT_DONE else "failed"
-        note = f"why={why} code={tally.code} seconds={seconds:.0f} {_done(tally)}"
+        code = tally.code if tally.code >= 0 else EXIT_TEMPORARY  # as popup's own
+        note = f"why={why} code={code} seconds={seconds:.0f} {_done(tally)}"
         note = f"{note} {found.tls}".rstrip()
         self._write(log, f"Info::END::{found.mechanism}", found.user, note)
 
@@ -147,8 +149,7 @@ class Accounting:
         return self._counters.pack()
 
     def _log(self, guest: "Guest") -> "SessionLog":
-        protocol = "POP3S" if guest.tls else "POP3"
-        return log_of(self._program, guest.remote[0], UNKNOWN, protocol)
+        return log_of(self._program, guest.remote[0], guest.host, guest.protocol)
 
     def _write(self, log: "SessionLog", event: str, user: bytes, note: str) -> None:
         line = log.line(event, user[:RECORD_OCTETS], note)
@@ -166,4 +167,5 @@ def _done(tally: "Tally") -> str:
     return (
         f"end={WHYS[tally.why].replace(' ', '-')} retrieved={retrieved}"
         f" octets={octets} deleted={deleted} left={left} left-octets={left_octets}"
+        + (f" signal={-tally.code}" if tally.code < 0 else "")
     )

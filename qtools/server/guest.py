@@ -5,16 +5,19 @@ from _struct import Struct
 
 from qtools.server import environment, packets
 from qtools.server.addresses import plain, source_of
+from qtools.system import ucspi
+from qtools.system.fdio import UNKNOWN
 from qtools.system.logline import SessionLog, escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     End = tuple[bytes, int]
 
-TAG_FIELDS = 7
+TAG_FIELDS = 8
 MOST_TEXT = 1024
 MOST_SECONDS = 2.0**40  # of the monotonic clock; and no infinity, no NaN
 _BEGAN = Struct(">d")
+_HOSTS = (b"TCP6REMOTEHOST", b"TCPREMOTEHOST", b"SSLREMOTEHOST")  # as ucspi.peer()
 
 
 class Guest:
@@ -37,6 +40,18 @@ class Guest:
         found.update(self.tls)
         return found
 
+    @property
+    def host(self) -> bytes:
+        """The client's name, which only a rule can tell: none is looked up here."""
+        names = [self.variables.get(name) for name in _HOSTS]
+        return next(filter(None, names), UNKNOWN)
+
+    @property
+    def protocol(self) -> str:
+        """What popup would call it: by the port, too, on which a proxy has TLS."""
+        told = {b"TCPLOCALPORT": b"%d" % self.local[1], **self.variables, **self.tls}
+        return "POP3S" if self.tls or ucspi.is_implicit_tls(told) else "POP3"
+
     def tls_note(self) -> str:
         """Say which TLS it is, for a log line."""
         protocol = self.tls.get(b"SSL_PROTOCOL", b"")
@@ -49,7 +64,8 @@ class Guest:
             _BEGAN.pack(self.began),
             self.source,
             self.remote[0],
-            b"POP3S" if self.tls else b"POP3",
+            self.host,
+            self.protocol.encode(),
             mechanism.encode(),
             user,
             self.tls_note().encode(),
@@ -64,7 +80,10 @@ class Tag:
     be nothing in it that could forge a line of the log, or break who counts.
     """
 
-    __slots__ = ("address", "began", "mechanism", "protocol", "source", "tls", "user")
+    __slots__ = (
+        *("address", "began", "host", "mechanism", "protocol"),
+        *("source", "tls", "user"),
+    )
 
     def __init__(self, tag: bytes) -> None:
         """Read a tag.
@@ -72,8 +91,11 @@ class Tag:
         Raises: ValueError.
         """
         words = packets.read_fields(tag, TAG_FIELDS, 0)
-        began, self.source, self.address, protocol, mechanism, self.user, tls = words
-        if len(began) != _BEGAN.size or max(map(len, words)) > MOST_TEXT:
+        if max(map(len, words)) > MOST_TEXT:
+            raise ValueError("not a tag")
+        began, self.source, self.address, self.host, *words = words
+        protocol, mechanism, self.user, tls = words
+        if len(began) != _BEGAN.size:
             raise ValueError("not a tag")
         (self.began,) = _BEGAN.unpack(began)
         self.protocol = "POP3S" if protocol == b"POP3S" else "POP3"

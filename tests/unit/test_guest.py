@@ -72,6 +72,26 @@ def test_a_tag_says_what_its_guest_was() -> None:
     assert inside.tls == who.tls_note()
 
 
+@pytest.mark.parametrize(
+    ("port", "variables", "shown"),
+    [
+        (110, {}, (b"unknown", "POP3")),
+        (995, {}, (b"unknown", "POP3S")),
+        (110, {b"TCPREMOTEHOST": b"c.example"}, (b"c.example", "POP3")),
+        (110, {b"TCP6REMOTEHOST": b"c6", b"TCPREMOTEHOST": b"c"}, (b"c6", "POP3")),
+        (995, {b"TCPREMOTEHOST": b"", b"TCPLOCALPORT": b"110"}, (b"unknown", "POP3")),
+    ],
+)
+def test_rules_and_ports_tell_what_they_tell_popup(
+    port: int, variables: dict[bytes, bytes], shown: tuple[bytes, str]
+) -> None:
+    who = Guest((b"192.0.2.1", port), (b"192.0.2.7", 40001), 12.5)
+    who.variables = variables
+    assert (who.host, who.protocol) == shown
+    found = Tag(who.tag("User", b"joe"))
+    assert (found.host, found.protocol) == shown
+
+
 @given(st.binary(max_size=3000), st.binary(max_size=300), st.floats(0, 1e9))
 def test_any_guest_has_a_tag_of_bounded_length(
     user: bytes, cipher: bytes, began: float
@@ -92,6 +112,7 @@ def tag_of(**changed: bytes) -> bytes:
         "began": struct.pack(">d", 12.5),
         "source": b"192.0.2.7",
         "address": b"192.0.2.7",
+        "host": b"unknown",
         "protocol": b"POP3",
         "mechanism": b"User",
         "user": b"joe",
@@ -124,15 +145,15 @@ def test_a_tag_that_would_forge_a_line_is_refused(tls: bytes) -> None:
 
 def test_what_is_left_of_a_hostile_tag_makes_one_line() -> None:
     text = b"x\ny z'\xff\0"
-    found = Tag(
-        tag_of(source=text, address=text, protocol=text, mechanism=text, user=text)
-    )
-    log = log_of("popup", found.address, b"unknown", found.protocol)
+    names = ("source", "address", "host", "protocol", "mechanism", "user")
+    found = Tag(tag_of(**dict.fromkeys(names, text)))
+    log = log_of("popup", found.address, found.host, found.protocol)
     line = log.line(f"Info::END::{found.mechanism}", found.user, found.tls)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert line.isascii()
-    assert b" P:POP3 S:x\\x0ay\\x20z\\x27\\xff\\x00:unknown ?~ 'x\\x0a" in line
+    escaped = b"x\\x0ay\\x20z\\x27\\xff\\x00"
+    assert b" P:POP3 S:%b:%b ?~ 'x\\x0a" % (escaped, escaped) in line
 
 
 @given(
