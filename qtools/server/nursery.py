@@ -46,16 +46,16 @@ class Nursery:
 
         argv: pop3d's.
         """
+        self._loop = epoll()
         tool = guard.load("pop3d")
         plain = tool.read(["pop3d", "Maildir"])
-        rehearse(plain.serve, argv, master.descriptor)
+        rehearse(plain.serve, argv, max(master.descriptor, self._loop.fileno()))
         self._session = Session(tool.read(argv).run, argv)
         self._master = master
         self._is_draining = False
         self._worker: Channel | None = None
         self._verifiers: dict[int, Channel] = {}
         self._unsent: deque[bytes] = deque()
-        self._loop = epoll()
         self._watch(master.descriptor, True)
         self._sessions = Sessions(self._begin, self._watch, self._tell)
         _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
@@ -117,6 +117,10 @@ class Nursery:
         if not packet:  # he is gone; sessions need him no more than we do
             self._watch(self._master.descriptor, False)
             self._is_draining = True
+            self._sessions.tidy(everything=True)
+            if self._worker is not None:
+                self._worker.close()  # it is to see the master's end, too
+                self._worker = None
             return
         kind, _, detail = packets.read_head(packet)
         if kind == packets.VERIFIER:

@@ -15,7 +15,7 @@ from tests.faults import tree
 from tests.faults.client import WAYS, Client, Gone
 from tests.faults.harness import HOST, SECRET, Resident, Server, Servers, Village
 from tests.faults.traffic import Traffic
-from tests.faults.tree import SESSION, TLS, VERIFIER, WORKER
+from tests.faults.tree import NURSERY, SESSION, TLS, VERIFIER, WORKER
 from tests.support import IS_NIGHTLY, OWNER, wait_for
 
 KILLS = 250 if IS_NIGHTLY else 7  # of each kind
@@ -75,7 +75,7 @@ def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
     assert all(is_served(connect, way) for way in WAYS)
     wait_for(lambda: server.is_whole(relays=RELAYS))
     before = server.descriptors()
-    kinds = [WORKER, VERIFIER, TLS, SESSION] * KILLS
+    kinds = [WORKER, VERIFIER, TLS, NURSERY, SESSION] * KILLS
     chooser = random.Random(1)
     chooser.shuffle(kinds)
     took: dict[str, list[float]] = {}

@@ -20,7 +20,7 @@ from tests.chain import checker
 from tests.faults import tree
 from tests.faults.client import WAYS, Client
 from tests.faults.harness import SECRET, Server, Servers
-from tests.faults.tree import MASTER, SESSION, TLS, VERIFIER, WORKER, Process
+from tests.faults.tree import MASTER, NURSERY, SESSION, TLS, VERIFIER, WORKER, Process
 from tests.support import wait_for
 
 NOBODY = pwd.getpwnam("nobody")
@@ -95,8 +95,12 @@ class _Village(NamedTuple):
 
 def test_the_tree_is_what_the_design_says(house: House) -> None:
     found = {kind: len(pids) for kind, pids in tree.crew(house.server.pid).items()}
-    assert found == {WORKER: 1, VERIFIER: 2, TLS: 1, SESSION: len(WAYS)}
-    assert all(not tree.children(pid) for pid in tree.children(house.server.pid))
+    assert found.pop(SESSION) == len(WAYS)
+    assert found == {WORKER: 1, VERIFIER: 2, TLS: 1, NURSERY: 1}
+    (nursery,) = house.server.crew(NURSERY)
+    assert sorted(tree.children(nursery)) == sorted(house.sessions)
+    others = set(tree.children(house.server.pid)) - {nursery}
+    assert all(not tree.children(pid) for pid in others)
 
 
 @pytest.mark.parametrize("kind", [WORKER, TLS])
@@ -118,7 +122,7 @@ def test_its_root_directory_is_empty_and_has_no_name(house: House, kind: str) ->
     assert len(set(roots)) == len(house.crew(kind))
 
 
-@pytest.mark.parametrize("kind", [MASTER, VERIFIER])
+@pytest.mark.parametrize("kind", [MASTER, NURSERY, VERIFIER])
 def test_who_reads_hashes_and_who_forks_is_root(house: House, kind: str) -> None:
     for process in house.crew(kind):
         assert process.uids == process.gids == [0] * 4
@@ -148,7 +152,7 @@ def test_who_is_not_root_has_no_capabilities(house: House, kind: str) -> None:
             assert int(process.status[name], 16) == NO_CAPABILITIES
 
 
-@pytest.mark.parametrize("kind", [MASTER, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
 def test_bounding_set_and_no_new_privileges_are_the_starters(
     house: House, kind: str
 ) -> None:
@@ -159,7 +163,7 @@ def test_bounding_set_and_no_new_privileges_are_the_starters(
             assert process.status[name] == ours.status[name]
 
 
-@pytest.mark.parametrize("kind", [MASTER, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
 def test_nobody_dumps_core(house: House, kind: str) -> None:
     """It would hold passwords."""
     for process in house.crew(kind):
@@ -201,7 +205,16 @@ def test_the_master_holds_no_client(house: House) -> None:
         log_of(house): 1,
         tree.EPOLL: 1,
         tree.PIPE: 2,
-        tree.CHANNEL: 1 + 2 + 1 + len(WAYS),
+        tree.CHANNEL: 1 + 1 + 2 + 1,
+    }
+
+
+def test_the_nursery_holds_the_ways_to_its_sessions(house: House) -> None:
+    (held,) = held_by(house, NURSERY)
+    assert held == {
+        tree.EPOLL: 1,
+        tree.NULL: 1,  # what sessions have instead of a client
+        tree.CHANNEL: 1 + 1 + 2 + len(WAYS),
     }
 
 
@@ -217,9 +230,9 @@ def test_the_login_worker_holds_those_who_have_not_logged_in(house: House) -> No
     }
 
 
-def test_a_verifier_holds_two_channels(house: House) -> None:
+def test_a_verifier_holds_three_channels(house: House) -> None:
     for held in held_by(house, VERIFIER):
-        assert held == {tree.CHANNEL: 2}
+        assert held == {tree.CHANNEL: 3}
 
 
 def test_a_tls_worker_holds_its_connections(house: House) -> None:
@@ -250,7 +263,7 @@ def mail_of(held: dict[int, str]) -> list[str]:
 def test_no_two_processes_hold_the_same_client(house: House) -> None:
     table = tree.sockets()
     holders: dict[str, list[int]] = {}
-    for pid in (house.server.pid, *tree.children(house.server.pid)):
+    for pid in (house.server.pid, *tree.descendants(house.server.pid)):
         for inode in tree.inodes(pid):
             if table.get(inode) in (tree.CLIENT, tree.PAIR):
                 holders.setdefault(inode, []).append(pid)
@@ -259,7 +272,7 @@ def test_no_two_processes_hold_the_same_client(house: House) -> None:
     assert all(len(pids) == 1 for pids in holders.values())
 
 
-@pytest.mark.parametrize("kind", [MASTER, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
 def test_standard_descriptors_are_nothing_but_the_errors(
     house: House, kind: str
 ) -> None:
@@ -271,7 +284,7 @@ def test_standard_descriptors_are_nothing_but_the_errors(
             assert held[1] in (tree.NULL, tree.PIPE)  # -1 writes there
 
 
-@pytest.mark.parametrize("kind", [MASTER, WORKER, VERIFIER, SESSION])
+@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, SESSION])
 def test_tls_and_its_key_are_in_the_tls_workers_only(house: House, kind: str) -> None:
     for pid in house.server.crew(kind):
         maps = Path(f"/proc/{pid}/maps").read_text()
@@ -281,7 +294,7 @@ def test_tls_and_its_key_are_in_the_tls_workers_only(house: House, kind: str) ->
 
 def test_no_file_is_open_but_the_logs(house: House) -> None:
     allowed = {log_of(house), str(house.server.errors_path)}
-    for pid in (house.server.pid, *tree.children(house.server.pid)):
+    for pid in (house.server.pid, *tree.descendants(house.server.pid)):
         files = {each for each in tree.descriptors(pid).values() if each[0] == "/"}
         assert {each for each in files if "Maildir" not in each} <= allowed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MASTER, WORKER, VERIFIER = "master", "login worker", "verifier"
-TLS, SESSION = "TLS worker", "session"
+TLS, NURSERY, SESSION = "TLS worker", "nursery", "session"
 
 LISTENING = "0A"
 
@@ -132,7 +132,7 @@ _known: dict[tuple[int, str], str] = {}  # by pid and when it was forked
 
 
 def kind_of(pid: int, table: dict[str, str] | None = None) -> str:
-    """Tell what a child of a master is; empty for one that has just been forked.
+    """Tell what a process below a master is; empty for one that was just forked.
 
     By what it holds, whoever it runs as: listeners, the ssl library, the client on 0.
     An idle session process and a verifier differ by the number of their channels.
@@ -155,9 +155,11 @@ def _kind_of(pid: int, held: dict[int, str]) -> str:
         return WORKER if EPOLL in kinds else ""
     if re.search(r"/_ssl[^/]*\.so", Path(f"/proc/{pid}/maps").read_text()):
         return TLS if EPOLL in kinds else ""
-    if held.get(0) in (CLIENT, PAIR) or kinds.count(CHANNEL) == 1:
+    if EPOLL in kinds:
+        return NURSERY
+    if held.get(0) in (CLIENT, PAIR) or sorted(kinds) == [CHANNEL, NULL]:
         return SESSION
-    return VERIFIER if kinds.count(CHANNEL) == 2 else ""
+    return VERIFIER if kinds.count(CHANNEL) == 3 else ""
 
 
 def _stat(pid: int) -> list[str]:
@@ -167,11 +169,11 @@ def _stat(pid: int) -> list[str]:
 
 
 def crew(pid: int) -> dict[str, list[int]]:
-    """Give the children of a master by their kind."""
+    """Give the processes below a master by their kind."""
     found: dict[str, list[int]] = {}
     table = sockets()
-    for child in children(pid):
-        found.setdefault(kind_of(child, table), []).append(child)
+    for each in descendants(pid):
+        found.setdefault(kind_of(each, table), []).append(each)
     return found
 
 
