@@ -9,6 +9,7 @@ pair, as whoever it is, from a Maildir in a directory of its own.
 
 import _socket
 import posix
+from time import time
 
 from qtools.accounts.interface import Identity
 from qtools.server import channel as channels
@@ -26,6 +27,8 @@ SCRIPT = (
 SHORT_SCRIPT = b"STAT\r\nQUIT\r\n"
 ENVIRONMENT = b"TCPREMOTEIP=127.0.0.1\0PROTO=TCP\0POP3METHOD=User\0POP3LANG=en"
 PLACES = (b"/run", b"/tmp", b"/var/tmp")
+PREFIX = b"qtools-rehearsal-"
+FORGOTTEN_SECONDS = 60.0  # no rehearsal takes that long
 MESSAGES = (b"1.rehearsal.qtools", b"2.rehearsal.qtools,S=14,W=16")
 TEXT = b"Subject: a\n\nb\n"
 REPLY_OCTETS = 65536
@@ -105,13 +108,14 @@ def _serve_one(
 
 def _maildir() -> bytes:
     """Make a Maildir in a directory that nobody else can enter; empty if we can't."""
-    name = b"/qtools-" + posix.urandom(12).hex().encode()
+    name = PREFIX + posix.urandom(12).hex().encode()
     for place in PLACES:
-        root = place + name
+        root = place + b"/" + name
         try:
             posix.mkdir(root, FOLDER_MODE)
         except OSError:
             continue
+        _clean(place)
         try:
             _fill(root + b"/Maildir")
         except OSError:
@@ -119,6 +123,23 @@ def _maildir() -> bytes:
             continue
         return root
     return b""
+
+
+def _clean(place: bytes) -> None:
+    """Remove what those left who were killed in the middle of it.
+
+    Only what is our own, which nobody else can enter or put there.
+    """
+    for name in posix.listdir(place):
+        if name.startswith(PREFIX):
+            root = place + b"/" + name
+            try:
+                facts = posix.stat(root, follow_symlinks=False)
+            except OSError:
+                continue
+            is_old = facts.st_mtime < time() - FORGOTTEN_SECONDS
+            if is_old and facts.st_uid == posix.geteuid():
+                _remove(root)
 
 
 def _fill(maildir: bytes) -> None:

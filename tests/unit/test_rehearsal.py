@@ -52,6 +52,22 @@ def test_every_session_of_it_goes_well_and_nothing_is_left(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_what_one_left_that_was_killed_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / (rehearsal.PREFIX.decode() + "0")
+    young = tmp_path / (rehearsal.PREFIX.decode() + "1")
+    other = tmp_path / "qtools-other"
+    for folder in ("new", "cur", "tmp"):
+        (left / "Maildir" / folder).mkdir(parents=True)
+    for name in rehearsal.MESSAGES:
+        (left / "Maildir/cur" / name.decode()).touch()
+    young.mkdir()
+    other.mkdir()
+    for place in (left, other):
+        os.utime(place, (1, 1))
+    probe(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
+
+
 def test_without_a_place_nothing_is_rehearsed(tmp_path: Path) -> None:
     assert probe(tmp_path / "missing") == "0 set()\n"
 
