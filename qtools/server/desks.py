@@ -79,6 +79,7 @@ class Desks:
         self._desks: dict[int, Desk] = {}
         self._queue: Queue = deque()  # for whichever desk has time first
         self._turn = 0
+        self._is_retiring = False
 
     @property
     def waiting(self) -> int:
@@ -92,6 +93,18 @@ class Desks:
         self._watch(channel.descriptor, True)
         self._want(desk)
         self._serve(desk)
+
+    def retire(self) -> None:
+        """Expect no more desks: once the last one has closed, nobody waits for one."""
+        self._is_retiring = True
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Turn away who waits for a desk that will not come."""
+        if self._is_retiring and not self._desks:
+            waiting, self._queue = self._queue, deque()
+            for _, connection, _ in waiting:
+                self._answer(connection, EXIT_TEMPORARY)
 
     def has_stamps(self) -> bool:
         """Tell whether there is a challenge for one more client."""
@@ -125,6 +138,7 @@ class Desks:
         desk = bound or min(awake, key=lambda each: len(each.asked), default=None)
         if desk is not None:
             self._serve(desk)
+        self._give_up()
 
     def _is_gone(self, desk: Desk | None) -> bool:
         """Tell whether a desk is closed; another may have its descriptor by now."""
@@ -200,5 +214,5 @@ class Desks:
         for connection in desk.asked.values():
             self._answer(connection, None)
         for _, connection, _ in desk.queue:
-            if connection.socket.fileno() >= 0:
-                self._answer(connection, EXIT_TEMPORARY)
+            self._answer(connection, EXIT_TEMPORARY)
+        self._give_up()

@@ -154,9 +154,10 @@ class LoginWorker:
         if kind == packets.ENDED:
             self._session_ended(packet)
         elif kind == packets.LIVE:
-            source, began = self._accounting.resumed(packet)
-            self._door.admission.resume(source, self.now)
-            self._serving[identifier] = source, began
+            self._session_lives(identifier, packet)
+        elif kind in (packets.VERIFIER, packets.TLS) and not descriptors:
+            # We had no number left for it. It sees its end, and another comes.
+            self._accounting.complain("out of descriptors for a way to a process")
         elif kind == packets.VERIFIER:
             channel = Channel.adopt(descriptors[0])
             self._handlers[channel.descriptor] = self._desks.hear
@@ -169,7 +170,17 @@ class LoginWorker:
             self._door.set_rules(descriptors[0] if descriptors else -1)
         elif kind == packets.DRAIN:
             self._is_draining = True
+            self._desks.retire()
             self._ends = self.now + self._settings.drain_seconds
+
+    def _session_lives(self, identifier: int, packet: bytes) -> None:
+        """Count a session that was begun before us, by what a worker said of it."""
+        try:
+            source, began = self._accounting.resumed(packet)
+        except ValueError:
+            return  # it was mad, or somebody else's; that worker is gone
+        self._door.admission.resume(source, self.now)
+        self._serving[identifier] = source, began
 
     def _session_ended(self, packet: bytes) -> None:
         identifier, tally, tag = packets.unpack_ended(packet)
@@ -222,7 +233,7 @@ class LoginWorker:
 
     def verify(self, connection: Connection, asked: "Verify") -> None:
         """Have a record verified; see House."""
-        self._timers.cancel(connection)  # it's the verifiers' time, not the client's
+        self.wake_at(connection, connection.ends)  # it's the verifiers' time
         try:
             packet = asking.pack(connection, asked, self._reception.name)
         except ValueError:
@@ -240,9 +251,12 @@ class LoginWorker:
             return
         if code is not None:
             connection.accepted(self.now)
-        # Without a code its session may have begun: a word from here would be one
-        # too many.
-        self._hand_over(connection)
+            self._hand_over(connection)
+            return
+        # Its session may have begun: a word from here would be one too many. Nor may
+        # it count: if it has not, nobody would ever tell of its end.
+        connection.state = ENDED
+        self.leave(connection)
 
     def _hand_over(self, connection: Connection) -> None:
         """Let go of a connection that a session has now."""

@@ -135,15 +135,11 @@ class Server:
 
     def is_whole(self, verifiers: int = 2, relays: int = 0) -> bool:
         """Tell whether there is a full crew, and nobody else but idle sessions."""
-        wanted = {tree.WORKER: 1, tree.VERIFIER: verifiers, tree.TLS: relays}
-        wanted[tree.NURSERY] = 1
+        wanted = {tree.NURSERY: 1, tree.WORKER: 1}
+        wanted |= {tree.VERIFIER: verifiers, tree.TLS: relays}
         found = {kind: len(pids) for kind, pids in tree.crew(self.pid).items()}
         found.pop(tree.SESSION, None)
         return found == {kind: number for kind, number in wanted.items() if number}
-
-    def descriptors(self) -> int:
-        """Give how many are open in the master."""
-        return tree.count(self.pid)
 
     def client(self, way: str = "plain", port: int = 0) -> Client:
         """Connect, and read the greeting."""

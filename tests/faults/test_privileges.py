@@ -25,6 +25,7 @@ from tests.support import wait_for
 
 NOBODY = pwd.getpwnam("nobody")
 NO_CAPABILITIES = 0
+EVERYBODY = (MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION)
 MORE_GROUPS = ["-G", "mail,games"]
 
 
@@ -95,12 +96,10 @@ class _Village(NamedTuple):
 
 def test_the_tree_is_what_the_design_says(house: House) -> None:
     found = {kind: len(pids) for kind, pids in tree.crew(house.server.pid).items()}
-    assert found.pop(SESSION) == len(WAYS)
-    assert found == {WORKER: 1, VERIFIER: 2, TLS: 1, NURSERY: 1}
-    (nursery,) = house.server.crew(NURSERY)
-    assert sorted(tree.children(nursery)) == sorted(house.sessions)
-    others = set(tree.children(house.server.pid)) - {nursery}
-    assert all(not tree.children(pid) for pid in others)
+    alone = {NURSERY: 1, WORKER: 1, TLS: 1}
+    assert found == {**alone, VERIFIER: 2, SESSION: len(WAYS)}
+    below = tree.descendants(house.server.pid)
+    assert len(below) == sum(found.values())
 
 
 @pytest.mark.parametrize("kind", [WORKER, TLS])
@@ -152,7 +151,7 @@ def test_who_is_not_root_has_no_capabilities(house: House, kind: str) -> None:
             assert int(process.status[name], 16) == NO_CAPABILITIES
 
 
-@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", EVERYBODY)
 def test_bounding_set_and_no_new_privileges_are_the_starters(
     house: House, kind: str
 ) -> None:
@@ -163,7 +162,7 @@ def test_bounding_set_and_no_new_privileges_are_the_starters(
             assert process.status[name] == ours.status[name]
 
 
-@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", EVERYBODY)
 def test_nobody_dumps_core(house: House, kind: str) -> None:
     """It would hold passwords."""
     for process in house.crew(kind):
@@ -209,11 +208,11 @@ def test_the_master_holds_no_client(house: House) -> None:
     }
 
 
-def test_the_nursery_holds_the_ways_to_its_sessions(house: House) -> None:
+def test_the_nursery_holds_its_ways_to_others(house: House) -> None:
     (held,) = held_by(house, NURSERY)
     assert held == {
         tree.EPOLL: 1,
-        tree.NULL: 1,  # what sessions have instead of a client
+        tree.NULL: 1,  # for sessions
         tree.CHANNEL: 1 + 1 + 2 + len(WAYS),
     }
 
@@ -272,7 +271,7 @@ def test_no_two_processes_hold_the_same_client(house: House) -> None:
     assert all(len(pids) == 1 for pids in holders.values())
 
 
-@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, TLS, SESSION])
+@pytest.mark.parametrize("kind", EVERYBODY)
 def test_standard_descriptors_are_nothing_but_the_errors(
     house: House, kind: str
 ) -> None:
@@ -284,7 +283,7 @@ def test_standard_descriptors_are_nothing_but_the_errors(
             assert held[1] in (tree.NULL, tree.PIPE)  # -1 writes there
 
 
-@pytest.mark.parametrize("kind", [MASTER, NURSERY, WORKER, VERIFIER, SESSION])
+@pytest.mark.parametrize("kind", [kind for kind in EVERYBODY if kind != TLS])
 def test_tls_and_its_key_are_in_the_tls_workers_only(house: House, kind: str) -> None:
     for pid in house.server.crew(kind):
         maps = Path(f"/proc/{pid}/maps").read_text()

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-MASTER, WORKER, VERIFIER = "master", "login worker", "verifier"
-TLS, NURSERY, SESSION = "TLS worker", "nursery", "session"
+MASTER, NURSERY, WORKER = "master", "nursery", "login worker"
+VERIFIER, TLS, SESSION = "verifier", "TLS worker", "session"
 
 LISTENING = "0A"
 
@@ -132,17 +132,16 @@ _known: dict[tuple[int, str], str] = {}  # by pid and when it was forked
 
 
 def kind_of(pid: int, table: dict[str, str] | None = None) -> str:
-    """Tell what a process below a master is; empty for one that was just forked.
+    """Tell what a child of a master is; empty for one that has just been forked.
 
-    By what it holds, whoever it runs as: listeners, the ssl library, the client on 0.
-    An idle session process and a verifier differ by the number of their channels.
+    By what it holds, whoever it runs as: listeners, the ssl library, a loop, channels.
     """
     try:
         key = pid, _stat(pid)[19]
         kind = _known.get(key) or _kind_of(pid, descriptors(pid, table))
     except OSError:
         return ""
-    if kind not in ("", VERIFIER):  # a TLS worker looks like one before it has the keys
+    if kind:
         _known[key] = kind
     return kind
 
@@ -151,15 +150,12 @@ def _kind_of(pid: int, held: dict[int, str]) -> str:
     kinds = [kind for number, kind in held.items() if number > 2]
     if PIPE in kinds:
         return ""  # the master's own, which it is about to close
+    if EPOLL not in kinds:
+        return VERIFIER if kinds.count(CHANNEL) == 3 else ""
     if LISTENER in kinds:
-        return WORKER if EPOLL in kinds else ""
-    if re.search(r"/_ssl[^/]*\.so", Path(f"/proc/{pid}/maps").read_text()):
-        return TLS if EPOLL in kinds else ""
-    if EPOLL in kinds:
-        return NURSERY
-    if held.get(0) in (CLIENT, PAIR) or sorted(kinds) == [CHANNEL, NULL]:
-        return SESSION
-    return VERIFIER if kinds.count(CHANNEL) == 3 else ""
+        return WORKER
+    has_ssl = re.search(r"/_ssl[^/]*\.so", Path(f"/proc/{pid}/maps").read_text())
+    return TLS if has_ssl else NURSERY
 
 
 def _stat(pid: int) -> list[str]:
@@ -169,12 +165,15 @@ def _stat(pid: int) -> list[str]:
 
 
 def crew(pid: int) -> dict[str, list[int]]:
-    """Give the processes below a master by their kind."""
+    """Give a master's children by their kind, and sessions, his children's."""
     found: dict[str, list[int]] = {}
     table = sockets()
-    for each in descendants(pid):
-        found.setdefault(kind_of(each, table), []).append(each)
-    return found
+    for child in children(pid):
+        kind = kind_of(child, table)
+        found.setdefault(kind, []).append(child)
+        if kind == NURSERY:
+            found.setdefault(SESSION, []).extend(children(child))
+    return {kind: pids for kind, pids in found.items() if pids}
 
 
 def descendants(pid: int) -> list[int]:
