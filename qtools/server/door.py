@@ -55,18 +55,34 @@ class Door:
         self._complain = complain
         self._rules: Rules | None = None
         self._rules_descriptor = -1
+        self._needs_rules = bool(settings.rules)  # there are some, not yet seen
         self._spare = posix.dup(0)
 
     def is_full(self) -> bool:
         """Tell whether nobody can be let in now."""
         return self.admission.count >= self._limit
 
+    @property
+    def has_rules(self) -> bool:
+        """Tell whether it is known who may come in."""
+        return not self._needs_rules
+
     def set_rules(self, descriptor: int) -> None:
-        """Go by another rules file from now on, or by none."""
+        """Go by another rules file from now on, or by none.
+
+        One that is none leaves the old rules in force, or the door closed.
+        """
+        try:
+            rules = Rules(Cdb(descriptor)) if descriptor >= 0 else None
+        except Failure as why:
+            self._complain(f"the rules stay as they were: {why}")
+            posix.close(descriptor)
+            return
         if self._rules_descriptor >= 0:
             posix.close(self._rules_descriptor)
         self._rules_descriptor = descriptor
-        self._rules = Rules(Cdb(descriptor)) if descriptor >= 0 else None
+        self._rules = rules
+        self._needs_rules = False
 
     def accept(self, descriptor: int) -> "tuple[_socket.socket, Guest] | None":
         """Give one new connection and who it is, before anything was asked of it.

@@ -7,12 +7,14 @@ needs and others don't is imported there, before it gives up its privileges.
 
 import posix
 import sys
+from pwd import getpwnam
 from time import time
 
 from qtools.accounts import registry
 from qtools.errors import Hard
 from qtools.server import packets, relay_common, tls, tls_pool
 from qtools.system import confine, guard
+from qtools.system.cdb import Cdb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +73,9 @@ class Premises:
         Raises: Hard, Temporary.
         """
         dump_no_core()
+        if not posix.geteuid():
+            values = self.chain.front
+            check_confinement(values.get("user", ""), values.get("chroot", ""))
         if self.has_tls:
             self._prepared.append(self._start_relay())
 
@@ -151,14 +156,23 @@ class Premises:
     # Rules and notices: the master's.
 
     def check_rules(self) -> None:
-        """Make sure that the rules file is there.
+        """Make sure that the rules file is there, and is one.
 
-        Raises: Hard.
+        Raises: Hard, Temporary.
         """
-        if not self.settings.rules or self.settings.is_rules_optional:
+        path = self.settings.rules
+        if not path:
             return
-        if _stamp(self.settings.rules) is None:
-            raise Hard(f"no rules file {self.settings.rules}; see -X")
+        try:
+            descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError as why:
+            if self.settings.is_rules_optional:
+                return
+            raise Hard(f"no rules file {path}: {why.strerror}; see -X") from why
+        try:
+            Cdb(descriptor, path)
+        finally:
+            posix.close(descriptor)
 
     def hand_rules(self, crew: "Crew", *, is_new: bool) -> None:
         """Give a crew the rules file when it has changed, or the crew is new."""
@@ -169,16 +183,20 @@ class Premises:
         if stamp == self._rules_stamp and not is_new:
             return
         self._rules_stamp = stamp
+        descriptor = -1
         try:
-            descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError as why:
-            if self.settings.is_rules_optional:
+            if stamp is None and self.settings.is_rules_optional:
                 crew.tell(packets.head(packets.RULES))
-            else:
-                self.complain(f"unable to open {path}, old rules hold: {why.strerror}")
-            return
-        crew.tell(packets.head(packets.RULES), [descriptor])
-        posix.close(descriptor)
+                return
+            descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+            crew.tell(packets.head(packets.RULES), [descriptor])
+        except OSError as why:
+            self.complain(f"unable to open {path}, old rules hold: {why.strerror}")
+            if stamp is not None:
+                self._rules_stamp = None  # it is there: try again
+        finally:
+            if descriptor >= 0:
+                posix.close(descriptor)
 
     def closing(self) -> None:
         """Accept no more, and say so."""
@@ -225,6 +243,19 @@ def relays(settings: "Settings", user: str) -> "Callable[[], TlsProcess]":
         return process
 
     return start
+
+
+def check_confinement(user: str, root: str) -> None:
+    """Make sure that a login worker will be able to confine itself.
+
+    Raises: Hard.
+    """
+    try:
+        getpwnam(user or confine.USER)
+    except KeyError:
+        raise Hard(f"no such user: {user or confine.USER}") from None
+    if root and not posix.access(root + "/.", posix.X_OK):
+        raise Hard(f"unable to enter {root}")
 
 
 def dump_no_core() -> None:

@@ -5,6 +5,7 @@ import posix
 from select import EPOLLET, EPOLLIN
 
 from qtools.chain.front import make_policy, make_stamp
+from qtools.errors import Failure
 from qtools.protocol import proxy
 from qtools.server.connection import TALK, TLS, Connection
 from qtools.server.door import MOST_AT_ONCE, read_header
@@ -87,6 +88,8 @@ class Reception:
         """Tell whether there is room for one more, and a challenge."""
         if self._door.is_full() and not self._door.closes_when_full:
             return False
+        if not self._door.has_rules:
+            return False
         return self._desks is None or self._desks.has_stamps()
 
     def _receive(self, held: "_socket.socket", guest: "Guest", *, is_tls: bool) -> None:
@@ -148,11 +151,19 @@ class Reception:
                 self._host.leave(connection)
                 return
             stamp, connection.desk = found
-        policy = self._policy(connection.guest)
+        try:
+            policy = self._policy(connection.guest)
+        except Failure as why:  # by a word of the rules that means nothing
+            self._accounting.complain(str(why))
+            self._host.close(connection, why.code, "policy")
+            return
         connection.begin(Login(stamp, policy), self._host.now)
 
     def _policy(self, guest: "Guest") -> "Policy":
-        """Give what this connection may do; those of one kind share it."""
+        """Give what this connection may do; those of one kind share it.
+
+        Raises: Hard.
+        """
         key = (guest.local[1], bool(guest.tls), *guest.variables.items())
         policy = self._policies.get(key)
         if policy is None:
