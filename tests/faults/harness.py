@@ -192,24 +192,24 @@ class Servers:
         front: Sequence[str] = ("-d", "0"),
         checker: Sequence[str] = (),
         pair: Pair | None = None,
-        env: dict[str, str] | None = None,
+        ports: Sequence[int] = (0, 0),
     ) -> Server:
         """Give a server that is not started yet.
 
         front: popup's options. checker: checkpw's, in place of the village's. pair: a
-        certificate; there is a listener for TLS then, too.
+        certificate; there is a listener for TLS then, too. ports: of both.
         """
         words = ["-1", "--per-source", "0"]
         if pair is not None:
             words += ["--certificate", str(pair.certificate), "--key", str(pair.key)]
-            words += ["--listen", f"tls:{HOST}:0"]
+            words += ["--listen", f"tls:{HOST}:{ports[1]}"]
         checker = checker or ["-a", self._village.source]
         chain = ["popup", *front, NAME, "checkpw", *checker, "pop3d", "Maildir"]
         program = str(self._tools.bin / "popserver")
         folder = self._village.room / f"server{len(self._made)}"
         folder.mkdir()
-        argv = [program, *words, *options, HOST, "0", *chain]
-        server = Server(argv, self._tools.environment(**(env or {})), folder)
+        argv = [program, *words, *options, HOST, str(ports[0]), *chain]
+        server = Server(argv, self._tools.environment(), folder)
         self._made.append(server)
         return server
 

@@ -16,7 +16,7 @@ from tests.faults.client import WAYS, Client, Gone
 from tests.faults.harness import HOST, SECRET, Resident, Server, Servers, Village
 from tests.faults.traffic import Traffic
 from tests.faults.tree import MASTER, NURSERY, SESSION, TLS, VERIFIER, WORKER
-from tests.support import IS_NIGHTLY, OWNER, wait_for
+from tests.support import IS_NIGHTLY, OWNER, free_port, wait_for
 
 KILLS = 200 if IS_NIGHTLY else 6  # of each kind
 KINDS = (NURSERY, WORKER, VERIFIER, TLS, SESSION)
@@ -104,5 +104,66 @@ def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
     wait_for(lambda: held(server) == before)
     assert not any(map(tree.zombies, (server.pid, server.one(NURSERY))))
     below = tree.descendants(server.pid)
+    assert server.stop() == 0
+    wait_for(lambda: not any(map(tree.is_there, below)))
+
+
+@pytest.mark.slow
+def test_without_the_master_sessions_go_on_and_all_others_end(
+    servers: Servers, village: Village, pair: Pair
+) -> None:
+    joe = village.residents[b"joe"]
+    mail = joe.mail()
+    server = servers.start("--tls-workers", "1", pair=pair)
+    wait_for(lambda: server.is_whole(relays=1))
+    crew = tree.crew(server.pid)
+    with (
+        server.client() as waiting,
+        server.client() as plain,
+        server.client("tls") as t,
+    ):
+        assert plain.log_in(b"joe", SECRET).startswith(b"+OK")
+        assert t.log_in(b"ann", SECRET).startswith(b"+OK")
+        (nursery,), sessions = crew[NURSERY], server.crew(SESSION)
+        server.signal(signal.SIGKILL)
+        server.end()
+        assert waiting.rest() == b""
+        wait_for(lambda: not any(map(tree.is_there, crew[WORKER] + crew[VERIFIER])))
+        assert sorted(plain.retrieve(n + 1) for n in range(len(mail))) == mail
+        assert plain.ask(b"DELE 1").startswith(b"+OK")
+        for client in (plain, t):
+            client.send(b"QUIT\r\n")
+            assert client.rest() == b"+OK \r\n"
+    assert joe.mail() == mail[1:]
+    wait_for(lambda: not any(map(tree.is_there, [nursery, *sessions, *crew[TLS]])))
+
+
+@pytest.mark.slow
+def test_the_master_is_killed_and_started_again(
+    servers: Servers, village: Village, pair: Pair
+) -> None:
+    residents = settle(village, READERS)
+    ports = [free_port(), free_port()]
+    connect = Connect(ports)
+    below: set[int] = set()
+    server = servers.make("--tls-workers", "1", pair=pair, ports=ports)
+
+    def is_started() -> bool:
+        server.start()  # its port may still be taken by those who are about to end
+        if not server.port:
+            server.end()
+        return bool(server.port)
+
+    wait_for(is_started)
+    with Traffic(residents, connect) as traffic:
+        for _ in range(MASTERS_KILLS):
+            traffic.goes_on()
+            below |= set(tree.descendants(server.pid))
+            server.signal(signal.SIGKILL)
+            server.end()
+            wait_for(is_started)
+        traffic.goes_on()
+    traffic.check()
+    below |= set(tree.descendants(server.pid))
     assert server.stop() == 0
     wait_for(lambda: not any(map(tree.is_there, below)))
