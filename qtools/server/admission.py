@@ -43,6 +43,11 @@ class Admission:
         """Connections that count, as of the last call: living, or younger than that."""
         return self._count
 
+    def is_full(self, now: float) -> bool:
+        """Tell whether nobody at all can be admitted now."""
+        self._forget(now)
+        return self._count >= self._limit
+
     @property
     def sources(self) -> int:
         """Sources of these connections."""

@@ -34,7 +34,7 @@ class Bulletin:
         Raises: Hard when the descriptor for it, named by the settings, is none.
         """
         self._notifier.ready()
-        descriptor = settings.words.number("notify-fd", 0)
+        descriptor = settings.notify_descriptor
         if descriptor >= FIRST and not self._has_notified:
             self._has_notified = True
             notify.notification(descriptor)

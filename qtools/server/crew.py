@@ -193,7 +193,7 @@ class Crew:
                 far.descriptor,
                 there.descriptor,
             )
-            introduction = packets.head(packets.VERIFIER)
+            introduction = packets.head(packets.VERIFIER, 0, 1)
             self.tell(introduction, [near.descriptor])
             nursery.tell(introduction, here.descriptor)
         finally:
@@ -206,7 +206,7 @@ class Crew:
         posix.close(process.handle)
         member = Member(TLS, process.pid, process.control)
         self.members[process.control.descriptor] = member
-        self.tell(packets.head(packets.TLS), [process.channel.descriptor])
+        self.tell(packets.head(packets.TLS, 0, 1), [process.channel.descriptor])
         process.channel.close()
         return member
 

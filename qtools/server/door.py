@@ -6,7 +6,6 @@ import posix
 
 from qtools.errors import Failure
 from qtools.protocol import proxy
-from qtools.server.addresses import Networks
 from qtools.server.admission import Admission
 from qtools.server.guest import Guest
 from qtools.server.rules import Rules
@@ -36,36 +35,28 @@ class Door:
         accounting: "Accounting",
         complain: "Complain",
     ) -> None:
-        """Take listeners by descriptor, each with whether TLS begins at once.
-
-        Raises: Hard.
-        """
-        limit = settings.concurrency(is_foreign=False)
+        """Take listeners by descriptor, each with whether TLS begins at once."""
         self.admission = Admission(
-            limit, settings.per_source, settings.min_delay_seconds
+            settings.concurrency(is_foreign=False),
+            settings.per_source,
+            settings.min_delay_seconds,
         )
         self.listeners = listeners
-        self.proxies = (
-            Networks(settings.proxy_networks) if settings.proxy_networks else None
-        )
-        self.closes_when_full = settings.closes_when_full
+        self._proxies = settings.proxies
+        self._closes_when_full = settings.closes_when_full
         self._refusal = settings.refusal and settings.refusal + b"\r\n"
-        self._limit = limit
         self._accounting = accounting
         self._complain = complain
         self._rules: Rules | None = None
+        self._rules_name = settings.rules
         self._rules_descriptor = -1
         self._needs_rules = bool(settings.rules)  # there are some, not yet seen
         self._spare = posix.dup(0)
 
-    def is_full(self) -> bool:
-        """Tell whether nobody can be let in now."""
-        return self.admission.count >= self._limit
-
-    @property
-    def has_rules(self) -> bool:
-        """Tell whether it is known who may come in."""
-        return not self._needs_rules
+    def is_open(self, now: float) -> bool:
+        """Tell whether somebody may be accepted, be it to hear that all is full."""
+        is_full = self.admission.is_full(now) and not self._closes_when_full
+        return not (is_full or self._needs_rules)
 
     def set_rules(self, descriptor: int) -> None:
         """Go by another rules file from now on, or by none.
@@ -73,7 +64,9 @@ class Door:
         One that is none leaves the old rules in force, or the door closed.
         """
         try:
-            rules = Rules(Cdb(descriptor)) if descriptor >= 0 else None
+            rules = (
+                Rules(Cdb(descriptor, self._rules_name)) if descriptor >= 0 else None
+            )
         except Failure as why:
             self._complain(f"the rules stay as they were: {why}")
             posix.close(descriptor)
@@ -84,7 +77,9 @@ class Door:
         self._rules = rules
         self._needs_rules = False
 
-    def accept(self, descriptor: int) -> "tuple[_socket.socket, Guest] | None":
+    def accept(
+        self, descriptor: int, now: float
+    ) -> "tuple[_socket.socket, Guest] | None":
         """Give one new connection and who it is, before anything was asked of it.
 
         Raises: BlockingIOError when there is none.
@@ -104,7 +99,7 @@ class Door:
         except OSError:
             held.close()
             return None
-        return held, Guest(_end(local), _end(remote), 0.0)
+        return held, Guest(_end(local), _end(remote), now)
 
     def _shed(self, listener: "_socket.socket") -> None:
         """Out of descriptors: turn one client away rather than spin."""
@@ -118,8 +113,12 @@ class Door:
             self._spare = posix.dup(0)  # there is no file to open in here
         except OSError:
             self._spare = -1
-        if self.admission.is_loud(b"", "descriptors", self._accounting.now):
-            self._complain("out of descriptors: connections are being closed")
+        self.complain("descriptors", "out of descriptors: connections are being closed")
+
+    def complain(self, about: str, text: str) -> None:
+        """Tell the operator what may come with every client: once in a while."""
+        if self.admission.is_loud(b"", about, self._accounting.now):
+            self._complain(text)
 
     def may_enter(self, held: "_socket.socket", guest: Guest, now: float) -> bool:
         """Ask limits and rules; who may not is told so, if anything, and gone."""
@@ -145,14 +144,14 @@ class Door:
         try:
             decision = self._rules.decide(guest.remote[0])
         except Failure as why:
-            self._complain(str(why))
+            self.complain("rules file", str(why))
             return False
         guest.variables = decision.variables
         return not decision.is_denied
 
     def is_proxy(self, guest: Guest) -> bool:
         """Tell whether this one has to begin with a PROXY header."""
-        return self.proxies is not None and self.proxies.holds(guest.remote[0])
+        return self._proxies is not None and self._proxies.holds(guest.remote[0])
 
 
 def _accept(listener: "_socket.socket") -> "tuple[int, object]":

@@ -6,7 +6,6 @@ main() is called in the connection's process instead of starting an interpreter.
 """
 
 from qtools.chain import handover
-from qtools.server.addresses import Networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ class Manner:
         self.ident_seconds = min(seconds, MOST_SECONDS)
         self.rules = _octets(settings.rules)
         self.is_rules_optional = settings.is_rules_optional
-        listed = settings.proxy_networks
-        self.networks = Networks(listed) if listed else None
+        self.networks = settings.proxies
         self.is_delayed = has_tls and "ucspi-tls" in words
         self.is_telling = "tls-environment" in words
         is_asked = self.is_telling or "ucspi-tls" in words

@@ -150,14 +150,15 @@ class LoginWorker:
             self._master = None  # nobody could take over an accepted client
             close_all(descriptors)
             return
-        kind, identifier, _ = packets.read_head(packet)
+        kind, identifier, number = packets.read_head(packet)
         if kind == packets.ENDED:
             self._session_ended(packet)
         elif kind == packets.LIVE:
             self._session_lives(identifier, packet)
-        elif kind in (packets.VERIFIER, packets.TLS) and not descriptors:
-            # We had no number left for it. It sees its end, and another comes.
-            self._accounting.complain("out of descriptors for a way to a process")
+        elif len(descriptors) < number:
+            # We had no number left for it. A process sees its end, and another comes;
+            # of the rules those of before hold.
+            self._accounting.complain("out of descriptors for what the master sent")
         elif kind == packets.VERIFIER:
             channel = Channel.adopt(descriptors[0])
             self._handlers[channel.descriptor] = self._desks.hear

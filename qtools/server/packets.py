@@ -10,15 +10,20 @@ reader takes nothing that a writer here can't have made.
     verifier -> worker   ANSWER    id, exit code
                          STAMPS                       stamps, separated by blanks
                          TIRED
-    verifier -> master   LAUNCH    id                 answer, environment, tag  + client
-                         TIRED
-    master -> session    LAUNCH    the same
-    session -> master    TALLY     code, counts
-    master -> worker     ENDED     id, status, counts                 tag
+    verifier -> nursery  LAUNCH    id                 answer, environment, tag  + client
+    nursery -> session   LAUNCH    the same
+    session -> nursery   TALLY     code, counts
+    nursery -> worker    ENDED     id, code, counts   tag
                          LIVE      id                 tag
-                         VERIFIER, TLS, RULES         (with a descriptor)
-                         DRAIN
+    verifier -> master   TIRED
     worker -> master     COUNTERS                     packed counters
+    master -> worker     VERIFIER  1                                 + its channel
+                         TLS       1                                 + its channel
+                         RULES     1, or 0 without any               + the file
+                         DRAIN
+    master -> nursery    VERIFIER  1                                 + its channel
+                         LIVE                                        + worker's channel
+                         DRAIN     1 for at once
 """
 
 from _struct import Struct

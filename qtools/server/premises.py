@@ -189,7 +189,7 @@ class Premises:
                 crew.tell(packets.head(packets.RULES))
                 return
             descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-            crew.tell(packets.head(packets.RULES), [descriptor])
+            crew.tell(packets.head(packets.RULES, 0, 1), [descriptor])
         except OSError as why:
             self.complain(f"unable to open {path}, old rules hold: {why.strerror}")
             if stamp is not None:

@@ -5,7 +5,7 @@ import posix
 from select import EPOLLET, EPOLLIN
 
 from qtools.chain.front import make_policy, make_stamp
-from qtools.errors import Failure
+from qtools.errors import EXIT_TEMPORARY, Hard
 from qtools.protocol import proxy
 from qtools.server.connection import TALK, TLS, Connection
 from qtools.server.door import MOST_AT_ONCE, read_header
@@ -78,7 +78,7 @@ class Reception:
             if not self.is_open():
                 return
             try:
-                accepted = self._door.accept(descriptor)
+                accepted = self._door.accept(descriptor, self._host.now)
             except BlockingIOError:
                 return
             if accepted is not None:
@@ -86,16 +86,12 @@ class Reception:
 
     def is_open(self) -> bool:
         """Tell whether there is room for one more, and a challenge."""
-        if self._door.is_full() and not self._door.closes_when_full:
-            return False
-        if not self._door.has_rules:
-            return False
-        return self._desks is None or self._desks.has_stamps()
+        has_stamps = self._desks is None or self._desks.has_stamps()
+        return has_stamps and self._door.is_open(self._host.now)
 
     def _receive(self, held: "_socket.socket", guest: "Guest", *, is_tls: bool) -> None:
         host = self._host
         is_proxy = self._door.is_proxy(guest)
-        guest.began = host.now
         if not is_proxy and not self._door.may_enter(held, guest, host.now):
             return
         self.serial += 1
@@ -143,26 +139,26 @@ class Reception:
             self._host.start_tls(connection)
             return
         connection.state = TALK
-        if self._desks is None:
+        try:
+            policy = self._policy(connection.guest)
+        except Hard as why:  # popup would end by it, too
+            self._door.complain("variables", f"a rule sets what means nothing: {why}")
+            connection.end(why.code, "policy")
+            return
+        if self._desks is None or not _uses_challenges(policy):
             stamp = make_stamp(self._chain.hostname)
         else:
             found = self._desks.stamp()
             if found is None:
-                self._host.leave(connection)
+                connection.end(EXIT_TEMPORARY, "no-challenge")
                 return
             stamp, connection.desk = found
-        try:
-            policy = self._policy(connection.guest)
-        except Failure as why:  # by a word of the rules that means nothing
-            self._accounting.complain(str(why))
-            self._host.close(connection, why.code, "policy")
-            return
         connection.begin(Login(stamp, policy), self._host.now)
 
     def _policy(self, guest: "Guest") -> "Policy":
         """Give what this connection may do; those of one kind share it.
 
-        Raises: Hard.
+        Raises: Hard for a variable that means nothing.
         """
         key = (guest.local[1], bool(guest.tls), *guest.variables.items())
         policy = self._policies.get(key)
@@ -180,5 +176,10 @@ class Reception:
         """Tell whether any connection may get a challenge that counts."""
         if self._settings.rules:
             return True  # they may switch it on
-        policy = make_policy(self._chain.front, posix.environ, has_control=True)
-        return policy.apop or b"CRAM-MD5" in policy.mechanisms
+        front = self._chain.front
+        return _uses_challenges(make_policy(front, posix.environ, has_control=True))
+
+
+def _uses_challenges(policy: "Policy") -> bool:
+    """Tell whether an answer to the greeting's challenge may come."""
+    return policy.apop or b"CRAM-MD5" in policy.mechanisms

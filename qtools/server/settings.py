@@ -8,8 +8,9 @@ See: popserver(8), tcpserver(1).
 
 import posix
 
-from qtools.errors import Hard
+from qtools.errors import Hard, from_os_error
 from qtools.server import tls
+from qtools.server.addresses import Networks
 from qtools.system.options import Option, Values, parse
 
 TYPE_CHECKING = False
@@ -76,6 +77,7 @@ FOREIGN_CONCURRENCY = 40  # tcpserver's: each is a process or three
 BACKLOG = 1024  # one that is full costs a client a second: its SYN is sent again
 PER_SOURCE = 50  # popa3d's: an office behind one address, but not a whole flood
 MIN_DELAY_SECONDS = 0  # popa3d's 10 would allow 5 logins a second from one source
+HANDSHAKE_SECONDS = 26  # sslserver's
 LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
 DRAIN_SECONDS = 30
 VERIFIERS = 2  # while one computes a slow hash another answers
@@ -85,9 +87,9 @@ MOST_OPTION_OCTETS = 65536
 class Settings:
     """The command line, read and checked.
 
-    words: the options as they were given, for what belongs to others (TLS). listen:
-    words of all listeners, the first one as (host, port). chain: the program and its
-    arguments.
+    words: the options as they were given, for what only others need. host, port: of
+    the first listener; listen: words of the others. proxies: who sends a PROXY header,
+    None for nobody. chain: the program and its arguments.
     """
 
     def __init__(self, argv: "Sequence[str]") -> None:
@@ -108,13 +110,16 @@ class Settings:
         self.per_source = values.number("per-source", PER_SOURCE)
         self.min_delay_seconds = values.number("min-delay", MIN_DELAY_SECONDS)
         self.login_seconds = values.number("login-timeout", LOGIN_SECONDS, 1)
-        self.handshake_seconds = values.number("handshake-timeout", 26, 1)
+        self.handshake_seconds = values.number(
+            "handshake-timeout", HANDSHAKE_SECONDS, 1
+        )
         self.drain_seconds = values.number("drain", DRAIN_SECONDS)
         self.verifiers = values.number("verifiers", VERIFIERS, 1)
         self.tls_workers = values.number("tls-workers", processors(), 1)
         self.closes_when_full = "refuse" in values  # else the kernel holds them
         self.refusal = values.get("refuse", "").encode("utf-8", "surrogateescape")
-        self.proxy_networks = values.get("proxy-from", "")
+        proxies = values.get("proxy-from", "")
+        self.proxies = Networks(proxies) if proxies else None
         self.rules = values.get("rules", "")
         self.is_rules_optional = "no-rules-ok" in values
         self.is_verbose = values.is_last("verbose", "quiet", "normal")
@@ -123,12 +128,14 @@ class Settings:
         self.is_first_tls = "implicit-tls" in values
         self.prints_port = "print-port" in values
         self.metrics = values.get("metrics", "")
+        self.notify_descriptor = values.number("notify-fd", 0)
         self.uid, self.gid = _ids(values)
+        self._concurrency = values.number("concurrency", 0, 1)
 
     def concurrency(self, *, is_foreign: bool) -> int:
         """Give how many connections there may be at once."""
         default = FOREIGN_CONCURRENCY if is_foreign else CONCURRENCY
-        return self.words.number("concurrency", default, 1)
+        return self._concurrency or default
 
 
 def processors() -> int:
@@ -149,29 +156,28 @@ def _parse(argv: "Sequence[str]") -> tuple[Values, list[str]]:
 def read_words(path: str) -> list[str]:
     """Read an options file: one option a line, `name` or `name value`; # comments.
 
-    Raises: Hard for a file that is missing, too long or holds a word that is no
-    option.
+    Raises: Hard for a file that is missing, too long or holds what is no option;
+    Temporary.
     """
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_OPTION_OCTETS + 1)
     except OSError as why:
-        raise Hard(f"unable to read {path}: {why.strerror}") from why
+        raise from_os_error(why, f"read {path}") from why
     if len(text) > MOST_OPTION_OCTETS:
         raise Hard(f"{path} is longer than {MOST_OPTION_OCTETS} octets")
     words = []
-    rows = {row.name: row for row in OPTIONS}
-    for number, raw in enumerate(text.decode("utf-8", "surrogateescape").splitlines()):
-        line = raw.strip()
+    # A file that named another would only seem to have it read.
+    rows = {row.name: row for row in OPTIONS if row.name != "config"}
+    lines = text.decode("utf-8", "surrogateescape").split("\n")
+    for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
-        name, _, value = line.partition(" ")
+        name, *values = line.split(None, 1)
         row = rows.get(name)
-        if row is None or bool(row.argument) != bool(value.strip()):
-            raise Hard(
-                f"{path} line {number + 1}: no such option, or its value: {line}"
-            )
-        words.append(f"--{name}={value.strip()}" if row.argument else f"--{name}")
+        if row is None or bool(row.argument) != bool(values):
+            raise Hard(f"{path} line {number}: no such option, or its value: {line}")
+        words.append("=".join((f"--{name}", *values)))
     return words
 
 
