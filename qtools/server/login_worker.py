@@ -18,7 +18,6 @@ from qtools.server.desks import Desks
 from qtools.server.reception import GENERATION_SHIFT, Reception
 from qtools.server.timers import Timers
 from qtools.server.tunnels import Tunnels
-from qtools.system import fdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,11 +42,8 @@ class LoginWorker:
         accounting: Accounting,
         generation: int,
     ) -> None:
-        values = chain.front
-        self.idle_seconds = float(values.number("timeout", fdio.IDLE_SECONDS, least=1))
-        self.write_seconds = float(
-            values.number("write-timeout", fdio.IDLE_SECONDS, least=1)
-        )
+        self.idle_seconds = chain.idle_seconds
+        self.write_seconds = chain.write_seconds
         self._settings = settings
         self._chain = chain
         self._door = door

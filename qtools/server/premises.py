@@ -83,7 +83,7 @@ class Premises:
 
     def worker_descriptors(self) -> list[int]:
         """Give what the login worker keeps."""
-        return [*self.listeners, self._log_descriptor()]
+        return [*self.listeners, self.chain.log_descriptor]
 
     def work(self, master: "Channel", generation: int) -> int:
         """Be the login worker."""
@@ -135,9 +135,6 @@ class Premises:
                 user or confine.USER, root.encode(sys.getfilesystemencoding())
             )
 
-    def _log_descriptor(self) -> int:
-        return self.chain.front.number("log-fd", 5)
-
     def _journal(self) -> "Journal":
         """Open the session log, before the root directory is another."""
         from qtools.server import journal
@@ -148,7 +145,7 @@ class Premises:
             return journal.to_syslog(self.complain)
         if "journal" in words:
             return journal.to_descriptor(2, has_levels=True)
-        descriptor = self._log_descriptor()
+        descriptor = self.chain.log_descriptor
         if is_usable(descriptor, set()):
             return journal.to_descriptor(descriptor, has_levels=False)
         return journal.Journal(None)

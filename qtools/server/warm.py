@@ -12,6 +12,8 @@ from qtools.accounts import entry
 from qtools.chain import front, handover
 from qtools.errors import Hard, Misuse
 from qtools.system import options
+from qtools.system.fdio import IDLE_SECONDS
+from qtools.system.logline import LOG_DESCRIPTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 class WarmChain:
     """popup, checkpw and pop3d, with what each of them was asked.
 
-    program: popup's name for the log. front, hostname: popup's options and argument.
-    checker: checkpw's options. session: pop3d's argv.
+    program: popup's name for the log. front, hostname: popup's options and argument;
+    idle_seconds, write_seconds, log_descriptor: what they come to. checker: checkpw's
+    options. session: pop3d's argv.
     """
 
     def __init__(
@@ -32,10 +35,18 @@ class WarmChain:
         checker: "Values",
         session: list[str],
     ) -> None:
+        """Take the words of each program.
+
+        Raises: Hard for a number of popup's that can't be.
+        """
         self.program = program
         self.front, self.hostname = front_words
         self.checker = checker
         self.session = session
+        front = self.front
+        self.idle_seconds = float(front.number("timeout", IDLE_SECONDS, 1))
+        self.write_seconds = float(front.number("write-timeout", IDLE_SECONDS, 1))
+        self.log_descriptor = front.number("log-fd", LOG_DESCRIPTOR)
 
 
 def read(argv: list[str]) -> WarmChain | None:
