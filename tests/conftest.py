@@ -88,8 +88,8 @@ def pytest_make_collect_report() -> Generator[
 class Tools(NamedTuple):
     """An installation of the product: its prefix, its interpreter, its programs.
 
-    popup, checkpw, pop3d, popaccount are paths. All of it can be read and run by
-    every user.
+    popup, checkpw, pop3d, popaccount, popserver are paths. All of it can be read and
+    run by every user.
     """
 
     prefix: Path
@@ -119,6 +119,11 @@ class Tools(NamedTuple):
     def popaccount(self) -> str:
         """The path of popaccount."""
         return str(self.bin / "popaccount")
+
+    @property
+    def popserver(self) -> str:
+        """The path of popserver."""
+        return str(self.bin / "popserver")
 
     def environment(self, **more: str) -> dict[str, str]:
         """Give a small environment in which the programs are found by name."""

@@ -71,9 +71,17 @@ def descriptors() -> list[int]:
     return found
 
 
+def is_inheritable(descriptor: int) -> bool:
+    """Tell whether a child would have it; another thread may have closed it."""
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False
+
+
 def spawn(argv: list[str], env: dict[str, str], places: dict[int, int]) -> int:
     """Start a program with just these descriptors: number there, number here."""
-    inherited = [number for number in descriptors() if os.get_inheritable(number)]
+    inherited = [number for number in descriptors() if is_inheritable(number)]
     copies = {
         there: fcntl(here, F_DUPFD_CLOEXEC, 300) for there, here in places.items()
     }
@@ -100,28 +108,13 @@ def read_some(descriptor: int) -> bytes:
         return b""
 
 
-class Popup:
-    """One running popup, and the client's side of it."""
+class Client:
+    """A client by hand, on the two descriptors it reads and writes."""
 
-    def __init__(
-        self,
-        argv: list[str],
-        env: dict[str, str],
-        wire: Wire,
-        more: dict[int, int] | None = None,
-    ) -> None:
-        self.said = b""  # all that popup has said so far
+    def __init__(self, client_in: int, client_out: int) -> None:
+        self.said = b""  # all that the server has said so far
         self._unread = b""
-        self._in, self._out = wire.client_in, wire.client_out
-        self._log, log = os.pipe()
-        self._errors, errors = os.pipe()
-        places = {0: wire.server_in, 1: wire.server_out, 2: errors, 5: log}
-        places |= more or {}
-        self.pid = spawn(argv, env, {k: v for k, v in places.items() if v >= 0})
-        self._process = os.pidfd_open(self.pid)
-        self._code: int | None = None
-        for descriptor in (log, errors, wire.server_in, wire.server_out):
-            os.close(descriptor)
+        self._in, self._out = client_in, client_out
 
     def send(self, data: bytes) -> None:
         """Send octets as they are."""
@@ -163,7 +156,7 @@ class Popup:
 
     def hang_up(self) -> None:
         """Close the client's side."""
-        for descriptor in {self._in, self._out}:
+        for descriptor in {self._in, self._out} - {-1}:
             os.close(descriptor)
         self._in = self._out = -1
 
@@ -175,6 +168,33 @@ class Popup:
                     there.shutdown(socket.SHUT_WR)
             os.close(self._out)
             self._out = self._in
+
+    def errors(self) -> str:
+        """Give what the server complained of."""
+        return ""
+
+
+class Popup(Client):
+    """One running popup, and the client's side of it."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        wire: Wire,
+        more: dict[int, int] | None = None,
+    ) -> None:
+        super().__init__(wire.client_in, wire.client_out)
+        self.environ = env
+        self._log, log = os.pipe()
+        self._errors, errors = os.pipe()
+        places = {0: wire.server_in, 1: wire.server_out, 2: errors, 5: log}
+        places |= more or {}
+        self.pid = spawn(argv, env, {k: v for k, v in places.items() if v >= 0})
+        self._process = os.pidfd_open(self.pid)
+        self._code: int | None = None
+        for descriptor in (log, errors, wire.server_in, wire.server_out):
+            os.close(descriptor)
 
     def code(self) -> int:
         """Wait for popup's end; give its exit code, negative for a signal."""

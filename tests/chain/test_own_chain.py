@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""popup, checkpw and pop3d together: called and exec'd, split and not, all the same."""
+"""popup, checkpw and pop3d together: called, exec'd, split, not, warm, all the same."""
 
 import os
 import re
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.chain import checker
-from tests.chain.popup import House, Popup
+from tests.chain.popup import Popup
+from tests.chain.warm import House
 from tests.conftest import Tools
 
 SOURCE = "P:POP3 S:192.0.2.7:c.example"
@@ -85,7 +86,6 @@ def test_a_session(chain: Chain, dialogue: str, way: dict[str, str]) -> None:
     assert os.listdir(chain.room / "home/Maildir/cur") == ["1.x.h:2,"]
 
 
-@pytest.mark.parametrize("wire", ["tcp", "unix", "pipe"])
 def test_one_burst(chain: Chain, dialogue: str, way: dict[str, str], wire: str) -> None:
     popup = chain.popup(*chain.words, dialogue=dialogue, env=way, wire=wire)
     popup.send(b"USER joe\r\nPASS secret\r\nNOOP\r\nDELE 1\r\nQUIT\r\n")

@@ -12,23 +12,16 @@ import pytest
 from tests.chain.popup import (
     HOSTNAME,
     PEER,
-    WIRES,
-    House,
     Popup,
     make_wire,
     read_some,
 )
+from tests.chain.warm import House
 from tests.conftest import Tools
 from tests.support import TOP, wait_for
 
 SOURCE = "P:POP3 S:192.0.2.7:c.example"
 STAMP = re.compile(rb"<([0-9]+)\.([0-9]+)\.[0-9a-f]{16}@mx\.example>")
-
-
-@pytest.fixture(params=WIRES)
-def wire(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 def log_in(popup: Popup, user: bytes = b"joe", secret: bytes = b"secret") -> None:
@@ -89,7 +82,8 @@ def test_what_the_next_program_inherits(
     assert environ.pop("POP3LANG") == "en"
     assert environ.pop("POP3UTF8") == "0"
     assert environ.pop("POP3CAPA") == "USER\nSASL PLAIN LOGIN"
-    assert environ == tools.environment(**PEER, **env)
+    assert environ == popup.environ
+    assert environ.items() >= tools.environment(**PEER, **env).items()
     descriptors = {int(number): path for number, path in told["descriptors"].items()}
     assert set(descriptors) == {0, 1, 2, 3, 5, note}
     assert note >= 10

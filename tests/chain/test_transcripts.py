@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.chain.popup import DIALOGUES, House
+from tests.chain.warm import House
 from tests.conftest import PYTHON
 from tests.support import OWNER, TOP
 
@@ -65,8 +65,8 @@ STOCK = [
 
 
 @pytest.mark.parametrize("row", STOCK, ids=lambda row: repr(row.line))
-def test_qmail_popup_before_login(house: House, row: Row) -> None:
-    popup = house.popup("/bin/false")
+def test_qmail_popup_before_login(house: House, dialogue: str, row: Row) -> None:
+    popup = house.popup("/bin/false", dialogue=dialogue)
     popup.reply()
     for line in row.before:
         popup.ask(line)
@@ -74,10 +74,11 @@ def test_qmail_popup_before_login(house: House, row: Row) -> None:
     assert bool(row.ours) is bool(row.why)
 
 
-def test_the_greeting_is_s_qmail_s(house: House) -> None:
+def test_the_greeting_is_s_qmail_s(house: House, dialogue: str) -> None:
     """qmail-popup always shows the stamp; s/qmail's and ours where APOP is on."""
-    assert house.popup("x").reply() == b"+OK\r\n"
-    greeting = house.popup("x", env={"POP3AUTH": "apop"}).reply()
+    assert house.popup("/bin/false", dialogue=dialogue).reply() == b"+OK\r\n"
+    env = {"POP3AUTH": "apop"}
+    greeting = house.popup("/bin/false", dialogue=dialogue, env=env).reply()
     # Theirs is <PID.TIME@HOST>; ours has a random word more, against repetition.
     assert re.fullmatch(
         rb"\+OK <[0-9]+\.[0-9]+(\.[0-9a-f]+)?@mx\.example>\r\n", greeting
@@ -92,9 +93,11 @@ VERDICTS = [
 
 
 @pytest.mark.parametrize("row", VERDICTS, ids=lambda row: row.line.decode())
-def test_verdicts_but_for_the_response_code(house: House, row: Row) -> None:
+def test_verdicts_but_for_the_response_code(
+    house: House, dialogue: str, row: Row
+) -> None:
     """The words stay for those who look for them; before them is RFC 2449's code."""
-    popup = house.popup(*house.play(row.line.decode()))
+    popup = house.popup(*house.play(row.line.decode()), dialogue=dialogue)
     popup.send(b"USER joe\r\nPASS x\r\n")
     reply = popup.replies(3)[2]
     if row.ours:
@@ -110,17 +113,17 @@ LOG = [
 
 
 @pytest.mark.parametrize(("step", "line"), LOG)
-def test_s_qmail_s_log_line(house: House, step: str, line: str) -> None:
+def test_s_qmail_s_log_line(house: House, dialogue: str, step: str, line: str) -> None:
     """Theirs begins with "qmail-popup: pid N"; ours has our name, and a line more."""
-    popup = house.popup(*house.play(step), options="-d0 -a1")
+    popup = house.popup(*house.play(step), options="-d0 -a1", dialogue=dialogue)
     popup.send(b"USER joe\r\nPASS x\r\n")
     popup.rest()
     assert popup.log()[0] == line
 
 
-def test_s_qmail_s_capabilities(house: House) -> None:
+def test_s_qmail_s_capabilities(house: House, dialogue: str) -> None:
     """Theirs: TOP USER APOP. Ours leave out what is off (P8) and list what is there."""
-    popup = house.popup("x")
+    popup = house.popup("/bin/false", dialogue=dialogue)
     popup.reply()
     popup.send(b"CAPA\r\n")
     assert popup.listing() == [
@@ -177,7 +180,6 @@ SESSION = [
 ]
 
 
-@pytest.mark.parametrize("dialogue", DIALOGUES)
 @pytest.mark.parametrize("is_pipelined", [False, True])
 def test_our_popup_before_foreign_programs(
     house: House, foreign: list[str], room: Path, dialogue: str, *, is_pipelined: bool
@@ -196,7 +198,6 @@ def test_our_popup_before_foreign_programs(
     assert os.listdir(room / "Maildir/cur") == ["1.x.h:2,"]
 
 
-@pytest.mark.parametrize("dialogue", DIALOGUES)
 def test_a_foreign_refusal_and_a_second_try(
     house: House, foreign: list[str], dialogue: str
 ) -> None:
