@@ -45,7 +45,6 @@ class LoginWorker:
         self.idle_seconds = chain.idle_seconds
         self.write_seconds = chain.write_seconds
         self._settings = settings
-        self._chain = chain
         self._door = door
         self._accounting = accounting
         self._loop = epoll()
