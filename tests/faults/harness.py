@@ -183,7 +183,7 @@ class Servers:
 
     def __init__(self, tools: Tools, village: Village) -> None:
         self._tools = tools
-        self._village = village
+        self.village = village
         self._made: list[Server] = []
 
     def make(
@@ -203,10 +203,10 @@ class Servers:
         if pair is not None:
             words += ["--certificate", str(pair.certificate), "--key", str(pair.key)]
             words += ["--listen", f"tls:{HOST}:{ports[1]}"]
-        checker = checker or ["-a", self._village.source]
+        checker = checker or ["-a", self.village.source]
         chain = ["popup", *front, NAME, "checkpw", *checker, "pop3d", "Maildir"]
         program = str(self._tools.bin / "popserver")
-        folder = self._village.room / f"server{len(self._made)}"
+        folder = self.village.room / f"server{len(self._made)}"
         folder.mkdir()
         argv = [program, *words, *options, HOST, str(ports[0]), *chain]
         server = Server(argv, self._tools.environment(), folder)
