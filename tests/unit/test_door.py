@@ -38,14 +38,14 @@ class Lobby:
         self.house = house
         self.lines: list[bytes] = []
         self.complaints: list[str] = []
-        settings = Settings(["popserver", *words, "127.0.0.1", "0", "popup"])
+        self.settings = Settings(["popserver", *words, "127.0.0.1", "0", "popup"])
         self.accounting = Accounting(
             "popup", Journal(self._write), self.complain, is_verbose=False
         )
         self.listener = house.keep(listeners.bind(listeners.endpoint(place), 128))
         self.number = self.listener.fileno()
         table = {self.number: (self.listener, False)}
-        self.door = Door(settings, table, self.accounting, self.complain)
+        self.door = Door(self.settings, table, self.accounting, self.complain)
         self.pass_time(NOW)
 
     def _write(self, _level: int, line: bytes) -> bool:
