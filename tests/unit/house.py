@@ -86,7 +86,7 @@ class House:
         connection.deadline = when
 
     def verify(self, connection: Connection, asked: Verify) -> None:
-        connection.deadline = 0.0
+        connection.deadline = connection.ends
         self.asked.append((connection, asked))
 
     def start_tls(self, connection: Connection) -> None:

@@ -590,12 +590,25 @@ def test_a_pause_that_ends_too_late_is_not_followed_by_a_word(talk: Talk) -> Non
 
 def test_the_time_of_a_verifier_is_not_the_client_s(talk: Talk) -> None:
     talk.say(LOGIN)
-    assert talk.connection.deadline == 0
+    assert talk.connection.deadline == talk.connection.ends == NOW + 3600
     assert not talk.let_pass(2000)
     talk.connection.answered(1, talk.house.now)
     assert talk.let_pass(1)
     assert received(talk.client) == REFUSED
     assert talk.connection.deadline == NOW + 2001 + IDLE
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_verifier_may_take_no_longer_than_all_may_take(talk: Talk, code: int) -> None:
+    talk.say(LOGIN)
+    assert talk.let_pass(3600)
+    assert talk.end == (111, "timeout")
+    if code:
+        talk.connection.answered(code, talk.house.now)
+    else:
+        talk.connection.accepted(talk.house.now)
+    assert talk.end == (111, "timeout")
+    assert talk.house.lines == []
 
 
 @pytest.mark.parametrize("is_flush", [True, False])

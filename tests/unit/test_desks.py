@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     consumes,
     invariant,
+    precondition,
     rule,
 )
 
@@ -397,6 +398,21 @@ def test_stamps_that_come_behind_a_farewell_are_not_given_out(
     assert office.watched == {verifier.number}
 
 
+def test_when_no_desk_will_come_nobody_waits_for_one(office: Office) -> None:
+    verifier = office.open()
+    asked = [office.ask() for _ in range(DEPTH + 2)]
+    office.desks.retire()
+    assert office.answers == [], "there is one"
+    verifier.channel.close()
+    office.hear(verifier)
+    lost = [(each, None) for each in asked[:DEPTH]]
+    waited = [(each, EXIT_TEMPORARY) for each in asked[DEPTH:]]
+    assert office.answers == lost + waited
+    late = office.ask()
+    assert office.answers[-1] == (late, EXIT_TEMPORARY)
+    assert office.desks.waiting == 0
+
+
 GARBAGE = [
     b"x",
     packets.head(packets.ANSWER, 999),
@@ -466,6 +482,7 @@ class Machine(RuleBasedStateMachine):
         self.with_stamp: list[Connection] = []
         self.due: dict[int, Connection] = {}
         self.stamps = 0
+        self.is_retiring = False
 
     def teardown(self) -> None:
         self.office.house.__exit__()
@@ -482,6 +499,9 @@ class Machine(RuleBasedStateMachine):
             connection = self.due.pop(identifier)
             if code != 1:
                 self._end(connection)
+        for identifier, connection in list(self.due.items()):
+            if connection.socket.fileno() < 0 and identifier not in self.asked():
+                del self.due[identifier]  # it left the queue unheard
 
     @rule(target=verifiers)
     def open(self) -> Verifier:
@@ -518,15 +538,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=consumes(clients))
     def go(self, client: Connection) -> None:
-        """End, as a client may who waits for no answer of a desk."""
-        asked = [
-            identifier
-            for desk in self.office.desks._desks.values()
-            for identifier in desk.asked
-        ]
-        if client.identifier not in asked:
-            self.due.pop(client.identifier, None)
-            self._end(client)
+        """End, whatever is being asked."""
+        self._end(client)
 
     def _end(self, client: Connection) -> None:
         if client in self.with_stamp:
@@ -560,6 +573,13 @@ class Machine(RuleBasedStateMachine):
         verifier.channel.close()
         self.settle()
 
+    @precondition(lambda self: not self.is_retiring)
+    @rule()
+    def retire(self) -> None:
+        self.is_retiring = True
+        self.office.desks.retire()
+        self.settle()
+
     @rule(target=verifiers, verifier=consumes(verifiers))
     def replace(self, verifier: Verifier) -> Verifier:
         self._die(verifier, is_mad=False)
@@ -574,10 +594,14 @@ class Machine(RuleBasedStateMachine):
             holding = [each for each in self.with_stamp if each.desk is desk]
             assert desk.holders == len(holding)
 
+    def asked(self) -> list[int]:
+        desks = self.office.desks._desks.values()
+        return [identifier for desk in desks for identifier in desk.asked]
+
     @invariant()
     def nobody_is_forgotten(self) -> None:
         desks = self.office.desks._desks.values()
-        known = [identifier for desk in desks for identifier in desk.asked]
+        known = self.asked()
         queues = [self.office.desks._queue, *(desk.queue for desk in desks)]
         known += [
             connection.identifier
@@ -585,7 +609,12 @@ class Machine(RuleBasedStateMachine):
             for _, connection, _ in queue
             if connection.socket.fileno() >= 0
         ]
-        assert sorted(known) == sorted(self.due)
+        gone = [
+            identifier
+            for identifier, connection in self.due.items()
+            if connection.socket.fileno() < 0 and identifier not in known
+        ]
+        assert sorted(known + gone) == sorted(self.due)
 
     @invariant()
     def who_has_time_works(self) -> None:
@@ -594,6 +623,11 @@ class Machine(RuleBasedStateMachine):
             waiting = len(desk.queue) + (0 if desk.is_tired else len(desks._queue))
             assert len(desk.asked) == DEPTH or not waiting
             assert len(desk.asked) <= DEPTH
+
+    @invariant()
+    def nobody_waits_in_vain(self) -> None:
+        desks = self.office.desks
+        assert desks._desks or not (self.is_retiring and desks.waiting)
 
     @invariant()
     def only_needed_desks_are_open(self) -> None:
