@@ -2,7 +2,8 @@
 """pop3d: serve one user's Maildir over POP3, from a login somebody else has checked.
 
 `pop3d maildir` takes over from qmail-pop3d; `pop3d -a` and `pop3d -u user` from mdpop3d
-in its pre-authenticated mode, with that program's options and replies.
+in its pre-authenticated mode, with that program's options and replies; `pop3d -D` from
+popa3d as a server, of which nothing is loaded here.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qtools.system.options import Values
 
-USAGE = "pop3d [options] maildir | pop3d -a|-u user [options]"
+USAGE = "pop3d [options] maildir | pop3d -a|-u user [options] | pop3d -D [options]"
 
 OPTIONS = (
     Option("a", "preauth", "", "the login is done: serve, in the manner of mdpop3d"),
@@ -40,6 +41,9 @@ OPTIONS = (
     Option("d", "debug", "", "log what the client sends, secrets hidden"),
     Option("", "syslog", "", "log start and end of sessions without -a or -u, too"),
     Option("", "blank-line", "", "end each message with an empty line more"),
+    Option("D", "standalone", "", "be a server, a daemon, with the limits of popa3d"),
+    Option("", "listen", "[tls:]HOST:PORT", "with -D: where (0:110); may be repeated"),
+    Option("", "foreground", "", "with -D: stay, and log on descriptor 2"),
     Option("V", "version", "", "print the version"),
 )
 
@@ -61,6 +65,12 @@ def main(argv: list[str]) -> int:
     if "version" in given:
         posix.write(1, f"pop3d (qtools) {__version__}\n".encode())
         return EXIT_DONE
+    if "standalone" in given:
+        from qtools.server import standalone
+
+        return standalone.run(argv, given, rest)
+    if "listen" in given or "foreground" in given:
+        raise Hard("--listen and --foreground are for -D")
     return Service(argv, given, rest).run()
 
 

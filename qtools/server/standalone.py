@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: ISC
+"""pop3d -D: a whole POP3 server by one word, as popa3d -D is.
+
+The processes are popserver's and the limits popa3d's. There is no other configuration
+than popa3d has; what needs more is a job for popserver.
+"""
+
+import posix
+from pwd import getpwnam
+
+from qtools.errors import (
+    EXIT_DONE,
+    EXIT_HARD,
+    Failure,
+    Hard,
+    Temporary,
+    from_os_error,
+)
+from qtools.server import crew, listeners, own_chain, running, syslogger
+from qtools.server.settings import Settings
+from qtools.system import confine, notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from qtools.system.options import Values
+
+    Opened = list[tuple[_socket.socket, bool]]
+
+EVERYWHERE, PORT = "0", "110"
+IDLE_SECONDS = 600  # popa3d's
+UMASK = 0o077
+READY = b"+"
+REASON_OCTETS = 1024
+
+# popa3d's limits; a connection that is refused is closed without a word.
+LIMITS = ("--concurrency=500", "--per-source=50", "--min-delay=10", "--refuse=")
+# One try. What slows guessing down is min-delay: a pause would cost nobody anything.
+POPUP = ("popup", "--attempts=1", "--delay=0", "--log-fd=2")
+
+# pop3d's options that sessions get, and those of its other lives.
+FOR_SESSIONS = ("commit", "no-move", "quiet", "debug", "syslog", "blank-line")
+FOREIGN = ("preauth", "username", "rhost", "rhost-var")
+
+
+def run(argv: list[str], given: "Values", rest: list[str]) -> int:
+    """Serve, in the foreground or as a daemon; give the exit code.
+
+    given, rest: pop3d's options and arguments.
+    Raises: Hard, Temporary.
+    """
+    is_daemon = "foreground" not in given
+    program = argv[0].rpartition("/")[2]
+    try:
+        asked = words(argv[0], given, rest)
+        settings = Settings(asked)
+        chain = own_chain.read(settings.chain, program)
+        opened, listening = _open(settings)
+    except Failure as why:
+        if is_daemon:
+            syslogger.complain(program, str(why))
+        raise
+    herald = Herald()
+    if is_daemon and not _leave_home(herald, opened):
+        return EXIT_DONE
+    try:
+        if is_daemon:
+            _settle(program, [herald.ready_at, *(held.fileno() for held, _ in opened)])
+        place = (opened, listening, herald)
+        master = running.master_of(asked, settings, chain, place)
+    except Failure as why:
+        herald.tell(str(why).encode("utf-8", "replace"))
+        raise
+    return master.run()
+
+
+def words(program: str, given: "Values", rest: list[str]) -> list[str]:
+    """Give the command line of the popserver that is asked for.
+
+    Raises: Hard.
+    """
+    for name in FOREIGN:
+        if name in given:
+            raise Hard(f"--{name} is for one session whose login is done, not for -D")
+    if len(rest) > 1:
+        raise Hard("too many arguments: -D takes one Maildir")
+    log = [] if "foreground" in given else ["--journal"]
+    seconds = given.number("timeout", IDLE_SECONDS, 1)
+    limits = [f"--timeout={seconds}", f"--write-timeout={seconds}"]
+    session = [f"--{name}" for name in FOR_SESSIONS if name in given]
+    maildir = "".join(rest) or given.get("maildir", "") or "Maildir"
+    return [
+        *(program, *LIMITS, *log, *_places(given)),
+        *(*POPUP, *limits, posix.uname().nodename, "checkpw"),
+        *("pop3d", *session, limits[0], "--", maildir),
+    ]
+
+
+def _places(given: "Values") -> list[str]:
+    """Give the words that say where to listen.
+
+    Raises: Hard.
+    """
+    first, *more = given.every("listen") or [f"{EVERYWHERE}:{PORT}"]
+    listeners.endpoint(first)  # or raises
+    place = first.removeprefix(listeners.TLS_PREFIX)
+    implicit = [] if place == first else ["--implicit-tls"]
+    host, _, port = place.rpartition(":")
+    if place.startswith(listeners.UNIX_PREFIX):
+        host, port = place, "0"
+    return [*(f"--listen={word}" for word in more), *implicit, host, port]
+
+
+def _open(settings: Settings) -> "tuple[Opened, running.Listening]":
+    """Open the listeners, and what keeps them.
+
+    Raises: Hard, Temporary.
+    """
+    _check(settings)
+    running.fill_standard_descriptors()
+    running.clean(posix.environ)
+    listening = running.Listening(posix.environ)
+    opened = listening.open(settings)
+    listening.keep()
+    return opened, listening
+
+
+def _check(settings: Settings) -> None:
+    """Make sure of what would otherwise be found out when nobody looks any more.
+
+    Raises: Hard.
+    """
+    has_tls = settings.is_first_tls or any(
+        word.startswith(listeners.TLS_PREFIX) for word in settings.listen
+    )
+    if has_tls and settings.tls is None:
+        raise Hard("a listener is to speak TLS, and CERTFILE names no certificate")
+    if posix.geteuid():
+        return
+    try:
+        getpwnam(confine.USER)  # who talks to strangers
+    except KeyError:
+        raise Hard(f"no such user: {confine.USER}") from None
+
+
+class Herald(notify.Notifier):
+    """Tells the process that was started first how it goes, so that it can leave.
+
+    ready_at: the descriptor for it, -1 when there is nobody to tell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(posix.environ)
+        self.ready_at = -1
+
+    def ready(self) -> bool:
+        """Say that we serve; see Notifier."""
+        self.tell(READY)
+        return super().ready()
+
+    def tell(self, word: bytes) -> None:
+        """Say READY, or why not; only the first word counts."""
+        if self.ready_at >= 0:
+            posix.write(self.ready_at, word[:REASON_OCTETS])
+            posix.close(self.ready_at)
+            self.ready_at = -1
+
+
+def _leave_home(herald: Herald, opened: "Opened") -> bool:
+    """Fork the daemon; tell whether this is it.
+
+    The process that was started waits until the daemon serves.
+    Raises: Hard, Temporary, in that process: why there is no daemon.
+    """
+    try:
+        told, ready = posix.pipe2(posix.O_CLOEXEC)
+        pid = posix.fork()
+    except OSError as why:
+        raise from_os_error(why, "become a daemon") from why
+    if not pid:
+        posix.close(told)
+        herald.ready_at = ready
+        return True
+    posix.close(ready)
+    for held, _ in opened:
+        held.close()
+    word = posix.read(told, REASON_OCTETS)
+    if word == READY:
+        return False
+    code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+    kind = Hard if code == EXIT_HARD else Temporary
+    raise kind(word.decode("utf-8", "replace") or f"the daemon ended with {code}")
+
+
+def _settle(program: str, kept: list[int]) -> None:
+    """Be a daemon: no terminal, no place, no descriptors of whoever started us.
+
+    kept: descriptors above 2 that are needed.
+    Raises: Hard, Temporary.
+    """
+    try:
+        posix.setsid()
+        posix.chdir("/")
+        posix.umask(UMASK)
+        crew.keep_only([0, 1, 2, *kept])
+        log = syslogger.start(program)
+        posix.dup2(log, 2)
+        posix.close(log)
+    except OSError as why:
+        raise from_os_error(why, "become a daemon") from why
