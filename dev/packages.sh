@@ -34,6 +34,7 @@ all mpop command -v mpop
 all getmail6 command -v getmail
 all perl perl -MNet::POP3 -e 1
 all libauthen-sasl-perl perl -MAuthen::SASL -e 1
+all libio-socket-ssl-perl perl -MIO::Socket::SSL -e 1
 all libdigest-hmac-perl perl -MDigest::HMAC_MD5 -e 1
 all liblockfile1 ls /usr/lib/*/liblockfile.so.1
 all libbsd0 ls /usr/lib/*/libbsd.so.0

@@ -9,6 +9,7 @@ be, octet for octet, what the corpus says.
 import os
 import poplib
 import re
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ class Errand(NamedTuple):
     """What a client is to do.
 
     place: a folder of its own, which stays for its next session. how: the word that
-    makes it log in one way (see Client.logins).
+    makes it log in one way (see Client.logins). tls: "" for none, "stls" or "at once".
+    ca: the certificate of whom it trusts then.
     """
 
     port: int
@@ -35,6 +37,13 @@ class Errand(NamedTuple):
     place: Path
     how: str
     is_kept: bool
+    tls: str = ""
+    ca: str = ""
+
+    @property
+    def host(self) -> str:
+        """The server, by the name that its certificate has, where one is needed."""
+        return "localhost" if self.tls else "127.0.0.1"
 
     def write(self, name: str, text: str, mode: int = 0o600) -> str:
         """Write a file that holds the password; give its path."""
@@ -93,7 +102,7 @@ def _poplib(errand: Errand) -> Fetched:
     with pytest.MonkeyPatch.context() as patch:
         # Lines of more than 2,048 octets are against the rules, and in the corpus.
         patch.setattr(poplib, "_MAXLINE", 1 << 20)
-        client = poplib.POP3("127.0.0.1", errand.port, timeout=30)
+        client = _connect(errand)
         if errand.how == "apop":
             client.apop(errand.user, errand.secret)
         else:
@@ -110,6 +119,18 @@ def _poplib(errand: Errand) -> Fetched:
     if len(found) == count:
         assert sum(map(len, found)) == total
     return found
+
+
+def _connect(errand: Errand) -> poplib.POP3:
+    where = (errand.host, errand.port)
+    if not errand.tls:
+        return poplib.POP3(*where, timeout=30)
+    context = ssl.create_default_context(cafile=errand.ca)
+    if errand.tls == "at once":
+        return poplib.POP3_SSL(*where, timeout=30, context=context)
+    client = poplib.POP3(*where, timeout=30)
+    client.stls(context)
+    return client
 
 
 def _poplib_uids(client: poplib.POP3) -> list[str]:
@@ -129,8 +150,11 @@ def _fresh(errand: Errand, uids: list[str]) -> list[int]:
 
 
 def _curl(errand: Errand) -> Fetched:
-    base = f"pop3://127.0.0.1:{errand.port}"
+    scheme = "pop3s" if errand.tls == "at once" else "pop3"
+    base = f"{scheme}://{errand.host}:{errand.port}"
     who = ["-sS", "--user", f"{errand.user}:{errand.secret}"]
+    if errand.tls:
+        who += ["--ssl-reqd", "--cacert", errand.ca]
     if errand.how != "user":
         who += ["--login-options", f"AUTH={errand.how}"]
     program = need("curl", "curl")
@@ -154,10 +178,14 @@ def _fetchmail(errand: Errand) -> Fetched:
     script = f'#!/bin/sh\nexec cat >"$(mktemp {folder}/XXXXXXXXXX)"\n'
     agent = errand.write("agent", script, 0o700)
     protocol, _, auth = errand.how.partition(" ")
+    where = f"{errand.host} service {errand.port}"
+    ssl_word = "ssl" if errand.tls == "at once" else ""
+    trust = f'sslproto "auto" sslcertck sslcertfile "{errand.ca}"'
     rows = (
         "set no bouncemail set no spambounce set invisible",
-        f"poll 127.0.0.1 service {errand.port} protocol {protocol} {auth} uidl no dns",
-        f'user "{errand.user}" password "{errand.secret}" sslproto ""',
+        f"poll {where} protocol {protocol} {auth} uidl no dns",
+        f'user "{errand.user}" password "{errand.secret}"',
+        f"{ssl_word} {trust}" if errand.tls else 'sslproto ""',
         "no rewrite pass8bits no stripcr no dropstatus no dropdelivered",
         "keep" if errand.is_kept else "no keep",
         f'mda "{agent}"\n',
@@ -174,9 +202,11 @@ def _mpop(errand: Errand) -> Fetched:
     maildir = errand.maildir()
     rows = (
         "account default",
-        "host 127.0.0.1",
+        f"host {errand.host}",
         f"port {errand.port}",
-        "tls off",
+        f"tls {'on' if errand.tls else 'off'}",
+        f"tls_starttls {'on' if errand.tls == 'stls' else 'off'}",
+        f"tls_trust_file {errand.ca}" if errand.tls else "",
         f"auth {errand.how}",
         f"user {errand.user}",
         f"password {errand.secret}",
@@ -218,8 +248,9 @@ def _getmail(errand: Errand) -> Fetched:
     maildir = errand.maildir()
     text = f"""
         [retriever]
-        type = SimplePOP3Retriever
-        server = 127.0.0.1
+        type = SimplePOP3{"SSL" if errand.tls else ""}Retriever
+        {f"ca_certs = {errand.ca}" if errand.tls else ""}
+        server = {errand.host}
         port = {errand.port}
         username = {errand.user}
         password = {errand.secret}
@@ -244,8 +275,11 @@ def _getmail(errand: Errand) -> Fetched:
 
 PERL = r"""
 use strict; use warnings; use Net::POP3; use Authen::SASL; use Digest::HMAC_MD5;
-my ($port, $user, $secret, $how, $keep, $folder, $seen) = @ARGV;
-my $pop = Net::POP3->new("127.0.0.1:$port") or die "connect: $@";
+my ($where, $user, $secret, $how, $keep, $folder, $seen, $tls, $ca) = @ARGV;
+my @trust = (SSL_ca_file => $ca, SSL_verifycn_name => "localhost");
+my @at_once = $tls eq "at once" ? (SSL => 1, @trust) : ();
+my $pop = Net::POP3->new($where, @at_once) or die "connect: $@";
+$tls ne "stls" or $pop->starttls(@trust) or die "stls: $@";
 my $sasl = Authen::SASL->new(
     mechanism => $how, callback => { user => $user, pass => $secret });
 my $good = $how eq "login" ? $pop->login($user, $secret)
@@ -257,6 +291,7 @@ for my $number (sort { $a <=> $b } keys %$uids) {
     print "$uids->{$number}\n";
     next if $seen{ $uids->{$number} };
     my $lines = $pop->get($number) or die "get: ", $pop->message;
+    $tls and s/\r\n\z/\n/ for @$lines; # which it does by itself without TLS
     open my $file, ">:raw", "$folder/$number" or die $!;
     print $file @$lines;
     close $file;
@@ -272,9 +307,9 @@ def _perl(errand: Errand) -> Fetched:
     folder = errand.folder("fetched")
     path = errand.place / "seen"
     seen = path.read_text(encoding="ascii") if path.exists() else ""
-    who = [str(errand.port), errand.user, errand.secret, errand.how]
-    kept = "1" if errand.is_kept else ""
-    uids = errand.run(program, script, *who, kept, str(folder), seen).split()
+    who = [f"{errand.host}:{errand.port}", errand.user, errand.secret, errand.how]
+    what = ["1" if errand.is_kept else "", str(folder), seen, errand.tls, errand.ca]
+    uids = errand.run(program, script, *who, *what).split()
     path.write_text(" ".join(uids), encoding="ascii")
     return _contents(folder)
 
@@ -341,7 +376,7 @@ class Client(NamedTuple):
     logins: the words that make it log in one way or the other, each with the
     mechanism that the session log must name thereafter, by the name it has there.
     changes: gives what the client makes of a message. normal: is applied to both
-    sides before they are compared.
+    sides before they are compared. tls: how it can begin with TLS.
     """
 
     name: str
@@ -349,6 +384,7 @@ class Client(NamedTuple):
     logins: dict[str, str]
     changes: Callable[[Message], bytes] = _as_sent
     normal: Callable[[bytes], bytes] = _unchanged
+    tls: tuple[str, ...] = ("stls", "at once")
 
 
 CLIENTS = (
@@ -389,7 +425,13 @@ CLIENTS = (
         },
         _with_lf,
     ),
-    Client("getmail", _getmail, {"user": "User", "apop": "Apop"}, _by_getmail),
+    Client(
+        "getmail",
+        _getmail,
+        {"user": "User", "apop": "Apop"},
+        _by_getmail,
+        tls=("at once",),
+    ),
     Client(
         "Net::POP3",
         _perl,

@@ -59,13 +59,15 @@ class Superserver(NamedTuple):
     """How a superserver is run.
 
     argv: makes its words. is_ucspi: it passes on descriptor 5 and tells who the client
-    is. has_port: it listens on a port, not on a UNIX socket.
+    is. has_port: it listens on a port, not on a UNIX socket. is_counting: its log says
+    what a session did.
     """
 
     name: str
     argv: Callable[[Site], list[str]]
     is_ucspi: bool = True
     has_port: bool = True
+    is_counting: bool = False
 
 
 def _tcpserver(site: Site) -> list[str]:
@@ -152,9 +154,28 @@ def _systemd(site: Site) -> list[str]:
     return [*program, *listen, "-E", MARK, str(site.service)]
 
 
+def popserver(*options: str, is_foreign: bool = False) -> Superserver:
+    """Give a row for popserver, which stands beside the first program of the chain.
+
+    is_foreign: the chain begins with a program that is not ours, so that popserver runs
+    it as tcpserver would.
+    """
+
+    def argv(site: Site) -> list[str]:
+        program = str(Path(site.chain[0]).with_name("popserver"))
+        where = ["-R", "-H", "-l", HOSTNAME, *options, HOST, str(site.port)]
+        return [program, *where, *(["env"] if is_foreign else []), *site.chain]
+
+    name = "popserver with programs of others" if is_foreign else "popserver"
+    return Superserver(name, argv, is_counting=not is_foreign)
+
+
 TCPSERVER = Superserver("tcpserver", _tcpserver)
+POPSERVER = popserver()
 SUPERSERVERS = (
     TCPSERVER,
+    POPSERVER,
+    popserver(is_foreign=True),
     Superserver("tcpsvd", _tcpsvd),
     Superserver("s6-svscan and tcpserver", _s6_supervise),
     Superserver("s6-ipcserver", _s6_ipcserver, has_port=False),

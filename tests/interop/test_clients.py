@@ -8,7 +8,7 @@ import pytest
 from tests import corpus
 from tests.interop.clients import CLIENTS, Client, Errand, assert_same
 from tests.interop.conftest import SECRET, USER, House, Serve
-from tests.interop.servers import Server
+from tests.interop.servers import POPSERVER, TCPSERVER, Server, Superserver
 from tests.support import wait_for
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 CASES = [(client, how) for client in CLIENTS for how in client.logins]
 
 
-def serve_all(house: House, serve: Serve, how: str) -> Server:
+def serve_all(
+    house: House, serve: Serve, how: str, superserver: Superserver = TCPSERVER
+) -> Server:
     """Serve with every way to log in; with USER alone for "user".
 
     curl can't be told to use USER where there is something better.
@@ -24,16 +26,22 @@ def serve_all(house: House, serve: Serve, how: str) -> Server:
     mechanisms = "none" if how == "user" else "plain,login,cram-md5"
     popup = [house.popup[0], "--mechanisms", mechanisms, *house.popup[1:]]
     chain = [*popup, *house.checkpw, *house.pop3d]
-    return serve(chain, POP3AUTH="" if how == "user" else "+apop")
+    return serve(chain, superserver, POP3AUTH="" if how == "user" else "+apop")
 
 
 @pytest.mark.parametrize(
-    ("client", "how"), CASES, ids=[f"{c.name} {h}" for c, h in CASES]
+    "superserver", [TCPSERVER, POPSERVER], ids=lambda row: row.name
 )
+@pytest.mark.parametrize("case", CASES, ids=[f"{c.name} {h}" for c, h in CASES])
 def test_mail_is_fetched_once_in_two_sessions_and_left(
-    client: Client, how: str, house: House, serve: Serve, place: Path
+    case: tuple[Client, str],
+    superserver: Superserver,
+    house: House,
+    serve: Serve,
+    place: Path,
 ) -> None:
-    server = serve_all(house, serve, how)
+    client, how = case
+    server = serve_all(house, serve, how, superserver)
     before = house.files()
     errand = Errand(server.port, USER, SECRET, place, how, is_kept=True)
 
