@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qtools.chain import dialogue
 from qtools.chain.office import SERVED
 from qtools.chain.request import EVENTS, Request
-from qtools.server.connection import (
+from qtools.server.warm.connection import (
     ASK,
     ENDED,
     FLUSH,
@@ -163,9 +163,12 @@ def drive_connection(options: Options, pieces: list[bytes], script: Script) -> S
     with House() as house:
         talk = Talk(house, options)
         said = b""
-        for piece in pieces:
-            with suppress(BrokenPipeError):  # it may have ended
-                talk.client.send(piece)
+        for place, piece in enumerate(pieces):
+            if talk.state == ENDED:  # nobody reads, and pieces take more room
+                with suppress(BrokenPipeError):
+                    talk.client.send(b"".join(pieces[place:]))
+                break
+            talk.client.send(piece)
             said += go_on(talk, script)
         talk.client.shutdown(socket.SHUT_WR)
         said += go_on(talk, script)

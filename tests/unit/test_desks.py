@@ -21,11 +21,12 @@ from hypothesis.stateful import (
 )
 
 from qtools.errors import EXIT_TEMPORARY
-from qtools.server import channel, packets
-from qtools.server import desks as module
+from qtools.server import channel
 from qtools.server.channel import Channel, close_all
-from qtools.server.connection import Connection
-from qtools.server.desks import DEPTH, FEW_STAMPS, STAMPS_WANTED, Desk, Desks
+from qtools.server.warm import desks as module
+from qtools.server.warm import packets
+from qtools.server.warm.connection import Connection
+from qtools.server.warm.desks import DEPTH, FEW_STAMPS, STAMPS_WANTED, Desk, Desks
 from tests.unit.house import House
 
 
@@ -644,4 +645,6 @@ def _has_news(verifier: Verifier) -> bool:
 
 
 TestMachine = pytest.mark.slow(Machine.TestCase)
-TestMachine.settings = settings(max_examples=100, stateful_step_count=40)
+TestMachine.settings = settings(
+    max_examples=settings().max_examples // 2, stateful_step_count=40
+)
