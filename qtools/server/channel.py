@@ -9,7 +9,7 @@ import _socket
 import posix
 from sys import byteorder as _ORDER  # noqa: N812  # the kernel's, of an int
 
-from qtools.server.packets import PACKET_OCTETS
+from qtools.server.warm.packets import PACKET_OCTETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ makes stubs of its own, and whatever the programs are called.
 
 from qtools.accounts import entry
 from qtools.chain import front
-from qtools.server.warm import WarmChain
+from qtools.server.warm.chain import WarmChain
 from qtools.system import options
 
 

@@ -8,10 +8,12 @@ with the settings is found here, before the first client comes.
 import posix
 
 from qtools.errors import Hard, from_os_error
-from qtools.server import environment, listeners, tls_pool, warm
-from qtools.server.bulletin import Bulletin
-from qtools.server.premises import Premises, relays
+from qtools.server import environment, listeners
 from qtools.server.settings import Settings
+from qtools.server.tls import pool as tls_pool
+from qtools.server.warm import chain as warm
+from qtools.server.warm.bulletin import Bulletin
+from qtools.server.warm.premises import Premises, relays
 from qtools.system import confine, guard, notify, verdict
 
 TYPE_CHECKING = False
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Iterable
 
-    from qtools.server.master import Master
-    from qtools.server.warm import WarmChain
+    from qtools.server.warm.chain import WarmChain
+    from qtools.server.warm.master import Master
 
 POP3S = 995  # TLS from the first octet on, where there is a certificate
 
@@ -88,7 +90,7 @@ def run(argv: list[str], settings: Settings) -> int:
     """
     fill_standard_descriptors()
     if settings.is_demo:
-        from qtools.server import demo
+        from qtools.server.demo import demo
 
         return demo.run(argv)
     notifier = notify.Notifier(posix.environ)
@@ -118,7 +120,7 @@ def master_of(
     /dev/null on 0 and 1 from here on.
     Raises: Hard.
     """
-    from qtools.server.master import Master
+    from qtools.server.warm.master import Master
 
     opened, listening, notifier = place
     bulletin = Bulletin(notifier)
@@ -165,7 +167,7 @@ def _run_foreign(
     opened: "list[tuple[_socket.socket, bool]]",
     notifier: notify.Notifier,
 ) -> int:
-    from qtools.server import foreign
+    from qtools.server.foreign import server as foreign
 
     pool = None
     if settings.tls is not None:

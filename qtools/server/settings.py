@@ -9,8 +9,8 @@ See: popserver(8), tcpserver(1).
 import posix
 
 from qtools.errors import Hard, from_os_error
-from qtools.server import tls
 from qtools.server.addresses import Networks
+from qtools.server.tls import settings as tls
 from qtools.system.options import Option, Values, parse
 
 TYPE_CHECKING = False

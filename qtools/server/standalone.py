@@ -16,7 +16,7 @@ from qtools.errors import (
     Temporary,
     from_os_error,
 )
-from qtools.server import crew, listeners, own_chain, running, syslogger
+from qtools.server import listeners, own_chain, processes, running, syslogger
 from qtools.server.settings import Settings
 from qtools.system import confine, notify
 
@@ -203,7 +203,7 @@ def _settle(program: str, kept: list[int]) -> None:
         posix.setsid()
         posix.chdir("/")
         posix.umask(UMASK)
-        crew.keep_only([0, 1, 2, *kept])
+        processes.keep_only([0, 1, 2, *kept])
         log = syslogger.start(program)
         posix.dup2(log, 2)
         posix.close(log)

@@ -13,7 +13,7 @@ import re
 import syslog
 from pwd import getpwnam
 
-from qtools.server import crew
+from qtools.server import processes
 from qtools.system import confine
 
 TYPE_CHECKING = False
@@ -52,8 +52,8 @@ def complain(program: str, text: str) -> None:
 
 def _settle(reading: int, program: str) -> None:
     """Keep the lines and nothing else; be nobody."""
-    crew.ignore_signals(*crew.MASTERS_SIGNALS)  # there may be more to write
-    crew.keep_only([reading])
+    processes.ignore_signals(*processes.MASTERS_SIGNALS)  # there may be more to write
+    processes.keep_only([reading])
     for _ in range(3):
         posix.open("/dev/null", posix.O_RDWR)
     if not posix.geteuid():

@@ -120,10 +120,14 @@ class Client:
         """Send octets as they are."""
         os.write(self._out, data)
 
+    def read(self) -> bytes:
+        """Read what comes, within the time of patience; empty at the end."""
+        return read_some(self._in)
+
     def reply(self) -> bytes:
         """Read one line."""
         while b"\n" not in self._unread:
-            data = read_some(self._in)
+            data = self.read()
             assert data, f"ended after {self.said!r}; {self.errors()}"
             self.said += data
             self._unread += data
@@ -148,7 +152,7 @@ class Client:
 
     def rest(self) -> bytes:
         """Read to the end, and give what is left unread."""
-        while data := read_some(self._in):
+        while data := self.read():
             self.said += data
             self._unread += data
         rest, self._unread = self._unread, b""

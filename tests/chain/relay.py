@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 import pytest
 
-from qtools.server import relay, relay_packets, tls
 from qtools.server.channel import Channel, pair
-from qtools.server.crew import keep_only
-from qtools.server.relay_common import Limits
-from qtools.server.tls import TlsSettings
+from qtools.server.processes import keep_only
+from qtools.server.tls import packets as relay_packets
+from qtools.server.tls import relay
+from qtools.server.tls import settings as tls
+from qtools.server.tls.common import Limits
+from qtools.server.tls.settings import TlsSettings
 from qtools.system.confine import confine
 from tests.certificates import Authority
 from tests.support import IS_ROOT, PATIENCE_SECONDS, wait_for

@@ -11,7 +11,8 @@ from contextlib import suppress
 import pytest
 
 from qtools.errors import Temporary
-from qtools.server import foreign_proxy, lookup
+from qtools.server.foreign import lookup
+from qtools.server.foreign import proxy as foreign_proxy
 
 HOST = "127.0.0.1"
 LOCAL = (b"127.0.0.1", 110)

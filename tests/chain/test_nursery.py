@@ -13,8 +13,9 @@ import pytest
 from qtools.accounts import answer
 from qtools.accounts.interface import Identity
 from qtools.server import channel as channels
-from qtools.server import crew, packets
-from qtools.server.nursery import Nursery
+from qtools.server import processes
+from qtools.server.warm import packets
+from qtools.server.warm.nursery import Nursery
 from tests.pop3 import own
 from tests.support import OWNER, PATIENCE_SECONDS, need_root, wait_for
 
@@ -31,7 +32,7 @@ class House:
         self.worker, worker = channels.pair()
         self.verifier, verifier = channels.pair()
         sys.stdout.flush()
-        self.pid = crew.fork(
+        self.pid = processes.fork(
             lambda: Nursery(["pop3d", "Maildir"], master).run(),
             [0, 1, 2, master.descriptor],
         )

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from qtools.server import relay_packets, tls_dump
 from qtools.server.channel import pair
-from qtools.server.relay_common import Limits
-from qtools.server.tls import TlsSettings
-from qtools.server.tls_connection import TlsSocket
+from qtools.server.tls import dump as tls_dump
+from qtools.server.tls import packets as relay_packets
+from qtools.server.tls.common import Limits
+from qtools.server.tls.connection import TlsSocket
+from qtools.server.tls.settings import TlsSettings
 from qtools.system.ucspi import TlsControl, TlsFailed
 from tests.certificates import Authority, authority
 from tests.chain.relay import (

@@ -510,22 +510,23 @@ class SessionProcess:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
-        if found := self._find():
+        for found in self.all():
             os.kill(found, number)
 
     def kill(self) -> None:
         """Kill it."""
         self.send_signal(signal.SIGKILL)
 
-    def _find(self) -> int:
-        """Give the one that has the client on descriptor 0; 0 for none."""
+    def all(self) -> list[int]:
+        """Give those that have a client on descriptor 0."""
+        found = []
         for number in self._server.descendants():
             try:
                 if os.readlink(f"/proc/{number}/fd/0").startswith("socket:"):
-                    return number
+                    found.append(number)
             except OSError:
                 continue
-        return 0
+        return found
 
     def wait(self, _seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the session's end; give the code, negative for a signal."""

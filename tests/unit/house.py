@@ -9,8 +9,8 @@ import select
 import socket
 from typing import Protocol, Self, TypeVar
 
-from qtools.server.connection import Connection
-from qtools.server.guest import Guest
+from qtools.server.warm.connection import Connection
+from qtools.server.warm.guest import Guest
 from qtools.sessions.actions import Log, Verify
 
 TYPE_CHECKING = False

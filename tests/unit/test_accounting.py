@@ -6,13 +6,13 @@ import struct
 
 import pytest
 
-from qtools.server import packets
-from qtools.server.accounting import Accounting
 from qtools.server.admission import SOURCE, TOTAL, Admission
-from qtools.server.guest import Guest
-from qtools.server.journal import INFO, NOTICE, Journal
 from qtools.server.metrics import MOST, PREFIX, Counters, render
-from qtools.server.packets import MOST_COUNT, NOTHING, WHYS, Tally
+from qtools.server.warm import packets
+from qtools.server.warm.accounting import Accounting
+from qtools.server.warm.guest import Guest
+from qtools.server.warm.journal import INFO, NOTICE, Journal
+from qtools.server.warm.packets import MOST_COUNT, NOTHING, WHYS, Tally
 from qtools.sessions.actions import Log
 from tests.unit.house import NOW, guest
 

@@ -4,9 +4,9 @@
 import pytest
 
 from qtools.chain.request import MECHANISMS
-from qtools.server import asking, packets
-from qtools.server.connection import Connection
-from qtools.server.guest import Guest, Tag
+from qtools.server.warm import asking, packets
+from qtools.server.warm.connection import Connection
+from qtools.server.warm.guest import Guest, Tag
 from qtools.sessions.actions import Verify
 from qtools.sessions.login import Login
 from qtools.sessions.policy import Policy

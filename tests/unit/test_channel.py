@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qtools.server import channel
 from qtools.server.channel import MOST_DESCRIPTORS, Channel
-from qtools.server.packets import PACKET_OCTETS
+from qtools.server.warm.packets import PACKET_OCTETS
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from qtools.protocol import proxy
 from qtools.server import listeners
-from qtools.server.accounting import Accounting
-from qtools.server.door import Door, read_header
-from qtools.server.guest import Guest
-from qtools.server.journal import Journal
 from qtools.server.settings import Settings
+from qtools.server.warm.accounting import Accounting
+from qtools.server.warm.door import Door, read_header
+from qtools.server.warm.guest import Guest
+from qtools.server.warm.journal import Journal
 from tests.support import need, wait_for
 from tests.unit.house import NOW, House, adopted, guest, left_in, received
 from tests.unit.test_cdb import file_of

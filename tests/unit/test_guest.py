@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.server import packets
-from qtools.server.guest import MOST_TEXT, TAG_FIELDS, Guest, Tag, log_of
+from qtools.server.warm import packets
+from qtools.server.warm.guest import MOST_TEXT, TAG_FIELDS, Guest, Tag, log_of
 
 HERE = (b"::ffff:127.0.0.1", 110)
 TLS = {b"SSL_PROTOCOL": b"TLSv1.3", b"SSL_CIPHER": b"TLS_AES_256_GCM_SHA384"}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.server import journal
-from qtools.server.journal import INFO, NOTICE, WHOLE_OCTETS, Journal
+from qtools.server.warm import journal
+from qtools.server.warm.journal import INFO, NOTICE, WHOLE_OCTETS, Journal
 
 LINE = b"popup: pid 7 Info::END::None P:POP3\n"
 LOST = b"popserver: %d lines of this log were lost\n"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.chain.request import MECHANISMS
-from qtools.server import packets
-from qtools.server.packets import MOST_COUNT, WHYS, Tally
+from qtools.server.warm import packets
+from qtools.server.warm.packets import MOST_COUNT, WHYS, Tally
 
 OCTETS = st.integers(0, 255)
 IDENTIFIERS = st.integers(0, 2**64 - 1)

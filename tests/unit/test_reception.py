@@ -9,9 +9,9 @@ import pytest
 
 from qtools.errors import EXIT_HARD, EXIT_TEMPORARY
 from qtools.server import own_chain
-from qtools.server import reception as module
-from qtools.server.connection import ENDED, TALK, TLS, Connection
-from qtools.server.reception import HEADER_SECONDS, Reception
+from qtools.server.warm import reception as module
+from qtools.server.warm.connection import ENDED, TALK, TLS, Connection
+from qtools.server.warm.reception import HEADER_SECONDS, Reception
 from tests.support import wait_for
 from tests.unit.house import NOW, House, adopted, left_in, received
 from tests.unit.test_cdb import file_of

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from qtools.server import rehearsal
+from qtools.server.warm import rehearsal
 from qtools.tools import pop3d
 from tests.support import TOP
 
 PROBE = """
 import os, sys
 sys.path.insert(0, {top!r})
-from qtools.server import rehearsal
+from qtools.server.warm import rehearsal
 from qtools.tools import pop3d
 rehearsal.PLACES = ({place!r},)
 

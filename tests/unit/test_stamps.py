@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.server import stamps as module
-from qtools.server.stamps import Stamps
+from qtools.server.warm import stamps as module
+from qtools.server.warm.stamps import Stamps
 
 
 def numbered() -> Callable[[], bytes]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.server.timers import PER_SECOND, Timers
+from qtools.server.warm.timers import PER_SECOND, Timers
 
 EIGHTH = 1 / PER_SECOND
 

@@ -18,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.errors import Hard
-from qtools.server import relay_packets, settings, tls, tls_dump
-from qtools.server.relay_loop import Loop
-from qtools.server.tls import TlsSettings, settings_from
-from qtools.server.tls_connection import ServerContext, TlsSocket
+from qtools.server import settings
+from qtools.server.tls import dump as tls_dump
+from qtools.server.tls import packets as relay_packets
+from qtools.server.tls import settings as tls
+from qtools.server.tls.connection import ServerContext, TlsSocket
+from qtools.server.tls.loop import Loop
+from qtools.server.tls.settings import TlsSettings, settings_from
 from qtools.system.options import Values, parse
 from tests.certificates import Authority, authority
 from tests.support import TOP

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.server import channel, relay_packets
-from qtools.server.connection import Connection
-from qtools.server.tunnels import Tunnels
+from qtools.server import channel
+from qtools.server.tls import packets as relay_packets
+from qtools.server.warm.connection import Connection
+from qtools.server.warm.tunnels import Tunnels
 from tests.unit.house import House
 
 Variables = dict[bytes, bytes] | None

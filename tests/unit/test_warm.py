@@ -10,8 +10,9 @@ import pytest
 
 from qtools.chain import handover
 from qtools.errors import Hard
-from qtools.server import own_chain, warm
-from qtools.server.warm import WarmChain
+from qtools.server import own_chain
+from qtools.server.warm import chain as warm
+from qtools.server.warm.chain import WarmChain
 from tests.support import TOP
 
 CHAIN = ["popup", "mx.example", "checkpw", "pop3d", "Maildir"]

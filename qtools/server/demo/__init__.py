@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""popserver --demo: throw-away accounts, mail and certificate."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""Chains of others, as tcpserver and sslserver run them."""

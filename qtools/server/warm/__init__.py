@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""Our own chain without exec: login worker, verifiers, sessions and who forks them."""

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: ISC
+"""The nursery's book of session processes: fork them, lend them, count them out.
+
+A process stays for a while when its session has ended: the next login of the same uid,
+gid and groups gets it, be it the same account's or another's that shares them. The
+kernel would not have kept the two apart anyway, and a fork, with the pages it has
+copied, costs more than the rest of a login.
+"""
+
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
+import _socket
+import posix
+from time import monotonic
+
+from qtools.accounts import answer
+from qtools.errors import EXIT_TEMPORARY
+from qtools.protocol import replies
+from qtools.server import channel as channels
+from qtools.server.processes import bury
+from qtools.server.warm import packets
+from qtools.sessions.policy import VERDICTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from qtools.accounts.interface import Identity
+    from qtools.server.channel import Channel
+
+    Key = tuple[int, ...]  # uid, gid, groups
+
+    class Begin(Protocol):
+        """What a child does: serve a client and leave."""
+
+        def __call__(self, way: int, client: int, order: "Order") -> None:
+            """Take the descriptors of the way to us and of the client."""
+
+
+MOST_IDLE = 32  # processes kept for the next one; half a MiB each
+IDLE_SECONDS = 15.0
+LEAVING_SECONDS = 2.0
+MOST_LEAVING = 16  # unburied; a tick buries them anyway
+MOST_SESSIONS = 1000  # of one process
+_TEMPORARY = replies.err(*VERDICTS[EXIT_TEMPORARY][::-1])
+
+
+class Order:
+    """What a LAUNCH says, and the packet itself."""
+
+    __slots__ = ("environment", "packet", "who")
+
+    def __init__(self, packet: bytes, who: "Identity", environment: bytes) -> None:
+        self.packet = packet
+        self.who = who
+        self.environment = environment
+
+
+class Process:
+    """One session process, busy or idle."""
+
+    __slots__ = ("channel", "identifier", "idle_since", "key", "pid", "served", "tag")
+
+    def __init__(self, pid: int, channel: "Channel", key: "Key") -> None:
+        self.pid = pid
+        self.channel = channel
+        self.key = key
+        self.served = 0
+        self.identifier = 0
+        self.tag = b""
+        self.idle_since = 0.0
+
+
+class Sessions:
+    """All session processes, by the descriptor of our end."""
+
+    def __init__(
+        self,
+        begin: "Begin",
+        watch: "Callable[[int, bool], None]",
+        tell: "Callable[[bytes], None]",
+    ) -> None:
+        """Take what a child does, who watches descriptors, who is told.
+
+        watch(descriptor, on): the nursery's loop. tell(packet): the login worker.
+        """
+        self._begin = begin
+        self._watch = watch
+        self._tell = tell
+        self.busy: dict[int, Process] = {}
+        self._idle: dict[int, Process] = {}
+        self._leaving: dict[int, float] = {}  # pid: when it is killed
+
+    def launch(self, packet: bytes, client: int) -> None:
+        """Serve an accepted login; the descriptor stays the caller's.
+
+        Raises: ValueError for a packet no verifier can have sent.
+        """
+        _, identifier, _ = packets.read_head(packet)
+        identity, environment, tag = packets.read_fields(packet, 3)
+        _, who = answer.unpack(identity)
+        if who is None:
+            raise ValueError("a session for nobody")
+        order = Order(packet, who, environment)
+        key = (who.uid, who.gid, *who.groups)
+        process = self._reused(key, packet, client) or self._forked(key, order, client)
+        if process is None:
+            _decline(client)
+            lost = packets.Tally(EXIT_TEMPORARY, 0, packets.NOTHING.counts)
+            self._tell(packets.pack_ended(identifier, lost, tag))
+            return
+        process.identifier, process.tag = identifier, tag
+        process.served += 1
+        self.busy[process.channel.descriptor] = process
+
+    def _reused(self, key: "Key", packet: bytes, client: int) -> "Process | None":
+        """Give an idle process the session, if one of its kind is there."""
+        for descriptor, process in reversed(self._idle.items()):
+            if process.key == key:
+                del self._idle[descriptor]
+                try:
+                    if process.channel.send(packet, [client]):
+                        return process
+                except BrokenPipeError:
+                    pass
+                self._end(process)
+                return None
+        return None
+
+    def _forked(self, key: "Key", order: Order, client: int) -> "Process | None":
+        try:
+            here, there = channels.pair()
+        except OSError:
+            return None
+        try:
+            pid = posix.fork()
+        except OSError:
+            here.close()
+            there.close()
+            return None
+        if not pid:
+            try:
+                self._begin(there.descriptor, client, order)
+            finally:
+                posix._exit(EXIT_TEMPORARY)  # or there would be two of us
+        there.close()
+        self._watch(here.descriptor, True)
+        return Process(pid, here, key)
+
+    def holds(self, descriptor: int) -> bool:
+        """Tell whether a descriptor is that of one of the processes."""
+        return any(descriptor in book for book in (self.busy, self._idle))
+
+    def hear(self, descriptor: int) -> None:
+        """Take what a process has to say: that it is done, or nothing any more."""
+        process = self.busy.get(descriptor)
+        if process is None:
+            self._end(self._idle.pop(descriptor))
+            return
+        packet, descriptors = process.channel.receive() or (b"", [])
+        channels.close_all(descriptors)
+        try:
+            tally = packets.unpack_tally(packet)
+        except ValueError:
+            del self.busy[descriptor]
+            status = self._reap(process)
+            tally = packets.NOTHING
+            self._ended(process, packets.Tally(status, tally.why, tally.counts))
+            return
+        del self.busy[descriptor]
+        self._ended(process, tally)
+        if process.served >= MOST_SESSIONS:
+            self._end(process)
+        else:
+            process.idle_since = monotonic()
+            self._idle[descriptor] = process
+            self._prune()
+
+    def _ended(self, process: Process, tally: packets.Tally) -> None:
+        self._tell(packets.pack_ended(process.identifier, tally, process.tag))
+
+    def _prune(self) -> None:
+        """Send away those that waited longest, when there are too many."""
+        while len(self._idle) > MOST_IDLE:
+            self._end(self._idle.pop(next(iter(self._idle))))
+
+    def tidy(self, *, everything: bool = False) -> None:
+        """Send away those that waited too long, or all that wait."""
+        limit = monotonic() - IDLE_SECONDS
+        for descriptor, process in list(self._idle.items()):
+            if everything or process.idle_since < limit:
+                del self._idle[descriptor]
+                self._end(process)
+        self._bury_leaving()
+
+    def _end(self, process: Process) -> None:
+        """Have an idle process leave: it does when nobody is at the other end.
+
+        Nobody waits for that here; what does not leave in time is killed.
+        """
+        self._watch(process.channel.descriptor, False)
+        process.channel.close()
+        self._leaving[process.pid] = monotonic() + LEAVING_SECONDS
+        if len(self._leaving) > MOST_LEAVING:
+            self._bury_leaving()
+
+    def _bury_leaving(self) -> None:
+        """Take leave of those that have left."""
+        now = monotonic()
+        for pid, deadline in list(self._leaving.items()):
+            if posix.waitpid(pid, posix.WNOHANG)[0]:
+                del self._leaving[pid]
+            elif deadline < now:
+                posix.kill(pid, _signal.SIGKILL)
+
+    def _reap(self, process: Process) -> int:
+        """Take leave of a process that is gone; give its exit code."""
+        descriptor = process.channel.descriptor
+        self._watch(descriptor, False)
+        process.channel.close()
+        return bury(process.pid)
+
+    def kill_all(self) -> None:
+        """End every session now."""
+        for process in list(self.busy.values()):
+            posix.kill(process.pid, _signal.SIGTERM)
+
+    def live(self) -> "list[tuple[int, bytes]]":
+        """Give id and tag of every session that is served now."""
+        return [(process.identifier, process.tag) for process in self.busy.values()]
+
+
+def _decline(client: int) -> None:
+    """Say that there can be no session now; the password was right."""
+    try:
+        held = _socket.socket(fileno=posix.dup(client))
+    except OSError:
+        return
+    try:
+        held.send(_TEMPORARY, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+    except OSError:
+        pass
+    finally:
+        held.close()
