@@ -108,6 +108,13 @@ def lobby(house: House) -> Lobby:
 # Accepting --------------------------------------------------------------------
 
 
+def test_replies_leave_at_once(lobby: Lobby) -> None:
+    """Held back, one is lost when the connection is closed right behind it."""
+    with lobby.connect():
+        held, _ = lobby.accept()
+        assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_without_a_client_there_is_nobody(lobby: Lobby) -> None:
     with pytest.raises(BlockingIOError):
         lobby.door.accept(lobby.number, NOW)

@@ -52,11 +52,18 @@ class Door:
         self._rules_descriptor = -1
         self._needs_rules = bool(settings.rules)  # there are some, not yet seen
         self._spare = posix.dup(0)
+        for listener, _ in listeners.values():
+            _set_nodelay(listener)
 
     def is_open(self, now: float) -> bool:
         """Tell whether somebody may be accepted, be it to hear that all is full."""
         is_full = self.admission.is_full(now) and not self._closes_when_full
         return not (is_full or self._needs_rules)
+
+    def shut(self) -> None:
+        """Listen no more; what the kernel holds for us is turned away when all do."""
+        for held, _ in self.listeners.values():
+            held.close()
 
     def set_rules(self, descriptor: int) -> None:
         """Go by another rules file from now on, or by none.
@@ -152,6 +159,16 @@ class Door:
     def is_proxy(self, guest: Guest) -> bool:
         """Tell whether this one has to begin with a PROXY header."""
         return self._proxies is not None and self._proxies.holds(guest.remote[0])
+
+
+def _set_nodelay(listener: "_socket.socket") -> None:
+    """Have small replies leave at once, on every connection that will be accepted.
+
+    Or a reply behind another waits for the client's acknowledgement, and is lost when
+    the connection is closed before that comes.
+    """
+    if listener.family != _socket.AF_UNIX:
+        listener.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 
 
 def _accept(listener: "_socket.socket") -> "tuple[int, object]":
