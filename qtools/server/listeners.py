@@ -205,11 +205,14 @@ def _remove_stale(path: bytes) -> None:
         probe.close()
 
 
-def adopt(descriptor: int, name: bytes) -> tuple[_socket.socket, bool]:
+def adopt(
+    descriptor: int, name: bytes, *, has_tls: bool
+) -> tuple[_socket.socket, bool]:
     """Take over a listening socket that the service manager has opened.
 
     Gives the socket, non-blocking, and whether TLS is spoken from the first octet on:
-    by its name ("tls", "pop3s") or its port, 995.
+    by its name ("tls", "pop3s") or its port, 995. has_tls: there is a certificate;
+    without one port 995 is what somebody else has made cleartext of.
     Raises: Hard when it is not a listening stream socket.
     """
     try:
@@ -223,5 +226,7 @@ def adopt(descriptor: int, name: bytes) -> tuple[_socket.socket, bool]:
         raise Hard(f"descriptor {descriptor} is not a listening stream socket")
     made.setblocking(False)
     is_inet = made.family != _socket.AF_UNIX
-    is_tls = name in TLS_NAMES or (is_inet and made.getsockname()[1] == TLS_PORT)
+    is_tls = name in TLS_NAMES or (
+        has_tls and is_inet and made.getsockname()[1] == TLS_PORT
+    )
     return made, is_tls

@@ -13,6 +13,7 @@ from qtools.server.settings import Settings
 from qtools.server.tls import pool as tls_pool
 from qtools.server.warm import chain as warm
 from qtools.server.warm.bulletin import Bulletin
+from qtools.server.warm.chain import NO_LOG
 from qtools.server.warm.premises import Premises, relays
 from qtools.system import confine, guard, notify, verdict
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from qtools.server.warm.chain import WarmChain
     from qtools.server.warm.master import Master
 
-POP3S = 995  # TLS from the first octet on, where there is a certificate
+STALE = (
+    *(b"SSL_PROTOCOL", b"SSL_CIPHER", b"SSL_CLIENT_", b"SSL_SERVER_"),
+    *(b"SSL_SESSION_", b"SSL_TLS_", b"SSL_VERSION_"),
+)
 
 
 class Listening:
@@ -40,13 +44,8 @@ class Listening:
         opened: sockets that we have opened ourselves, to be kept as long as we run.
         Raises: Hard.
         """
-        self._given: list[tuple[_socket.socket, bool]] = [
-            *opened,
-            *(
-                listeners.adopt(each.descriptor, each.name)
-                for each in notify.activated(environ, posix.getpid())
-            ),
-        ]
+        self._given = list(opened)
+        self._activated = notify.activated(environ, posix.getpid())
         self._bound: dict[str, _socket.socket] = {}
         self._fresh: dict[str, _socket.socket] = {}
 
@@ -56,12 +55,16 @@ class Listening:
         Those of before stay open until keep(): other settings may turn out wrong.
         Raises: Hard, Temporary.
         """
+        has_tls = settings.tls is not None
+        self._given += [
+            listeners.adopt(each.descriptor, each.name, has_tls=has_tls)
+            for each in self._activated
+        ]
+        self._activated = []
         if self._given:
             return self._given
         first = listeners.endpoint_of(settings.host, settings.port)
-        first.is_tls = settings.is_first_tls or (
-            first.port == POP3S and settings.tls is not None
-        )
+        first.is_tls = settings.is_first_tls
         wanted = [first, *map(listeners.endpoint, settings.listen)]
         self._fresh = {}
         found = []
@@ -72,7 +75,8 @@ class Listening:
                 raise Hard(f"{where} is named twice")
             held = self._bound.get(name) or listeners.bind(where, settings.backlog)
             self._fresh[name] = held
-            found.append((held, where.is_tls))
+            is_tls = where.is_tls or (has_tls and where.port == listeners.TLS_PORT)
+            found.append((held, is_tls))
         return found
 
     def keep(self) -> None:
@@ -88,7 +92,9 @@ def run(argv: list[str], settings: Settings) -> int:
 
     Raises: Hard, Temporary.
     """
-    fill_standard_descriptors()
+    from_starter = fill_standard_descriptors()
+    if settings.notify_descriptor and settings.notify_descriptor not in from_starter:
+        raise Hard(f"--notify-fd: nobody has opened {settings.notify_descriptor}")
     if settings.is_demo:
         from qtools.server.demo import demo
 
@@ -103,6 +109,8 @@ def run(argv: list[str], settings: Settings) -> int:
     chain = warm.read(settings.chain)
     if chain is None:
         return _run_foreign(settings, opened, notifier)
+    if chain.log_descriptor not in from_starter:
+        chain.log_descriptor = NO_LOG  # whatever is there by now is ours
     become(settings.uid, settings.gid)
     place = (opened, listening, notifier)
     return master_of(argv, settings, chain, place).run()
@@ -179,8 +187,10 @@ def _run_foreign(
 
 def clean(environ: dict[bytes, bytes]) -> None:
     """Take away what a server before us has said of another connection."""
-    for name in (*environment.NAMES, verdict.VARIABLE):
-        environ.pop(name, None)
+    for name in list(environ):
+        is_known = name in environment.NAMES or name == verdict.VARIABLE
+        if is_known or name.startswith(STALE):
+            del environ[name]
 
 
 def become(uid: int, gid: int) -> None:
@@ -202,14 +212,28 @@ def print_port(held: "_socket.socket") -> None:
     posix.write(1, b"%d\n" % port)
 
 
-def fill_standard_descriptors() -> None:
+def fill_standard_descriptors() -> frozenset[int]:
     """Have something on 0, 1 and 2, so that no connection can come to be there.
 
+    Gives the descriptors that whoever started us has opened, these included. To be
+    called before anything else is opened.
     Raises: Temporary.
     """
+    found = {0, 1, 2}
     try:
+        for name in posix.listdir("/proc/self/fd"):
+            found.add(int(name))
         while (opened := posix.open("/dev/null", posix.O_RDWR)) <= 2:
             posix.set_inheritable(opened, True)
         posix.close(opened)
     except OSError as why:
         raise from_os_error(why, "open /dev/null") from why
+    return frozenset(filter(_is_open, found))  # not the one that listdir() had
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        posix.fstat(descriptor)
+    except OSError:
+        return False
+    return True

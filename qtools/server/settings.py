@@ -82,6 +82,7 @@ LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
 DRAIN_SECONDS = 30
 VERIFIERS = 2  # while one computes a slow hash another answers
 MOST_OPTION_OCTETS = 65536
+LARGEST_ID = 2**32 - 2  # the last number means "leave as is"
 
 
 class Settings:
@@ -186,7 +187,7 @@ def _ids(values: Values) -> tuple[int, int]:
     if "ids-from-environment" in values:
         for name, variable in (("uid", b"UID"), ("gid", b"GID")):
             values.setdefault(name, posix.environ.get(variable, b"").decode("latin-1"))
-    uid, gid = (values.number(name, -1) for name in ("uid", "gid"))
+    uid, gid = (values.number(name, -1, 0, LARGEST_ID) for name in ("uid", "gid"))
     if (uid >= 0) != (gid >= 0):
         raise Hard("-u and -g go together")
     return uid, gid

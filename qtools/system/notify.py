@@ -59,7 +59,10 @@ class Notifier:
             address = b"\0" + address[1:]
         elif not address.startswith(b"/"):
             return False  # none, or a kind that this machine's systemd does not use
-        made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM, 0)
+        try:
+            made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM, 0)
+        except OSError:
+            return False
         try:
             made.settimeout(PATIENCE_SECONDS)
             made.connect(address)

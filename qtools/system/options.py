@@ -54,17 +54,18 @@ class Values(dict[str, str]):
         given = [each for each, _ in self._given if each in (name, *others)]
         return given[-1:] == [name]
 
-    def number(self, name: str, default: int, least: int = 0) -> int:
+    def number(self, name: str, default: int, least: int = 0, most: int = MOST) -> int:
         """Give an option's whole number, or the default when it was not given.
 
-        Raises: Hard for anything but digits, a number below the least or above MOST.
+        Raises: Hard for anything but digits, and beyond least and most.
         """
         text = self.get(name)
         if text is None:
             return default
-        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST))
-        if not is_number or not least <= int(text) <= MOST:
-            raise Hard(f"--{name} takes a whole number from {least} on, not {text}")
+        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+        if not is_number or not least <= int(text) <= most:
+            limits = f"from {least} to {most}"
+            raise Hard(f"--{name} takes a whole number {limits}, not {text}")
         return int(text)
 
 

@@ -418,7 +418,7 @@ def listener() -> Iterator[socket.socket]:
 def test_a_listening_socket_is_adopted(
     listener: socket.socket, name: bytes, *, is_tls: bool
 ) -> None:
-    made, is_known_as_tls = adopt(os.dup(listener.fileno()), name)
+    made, is_known_as_tls = adopt(os.dup(listener.fileno()), name, has_tls=True)
     with closing(made):
         assert is_known_as_tls == is_tls
         assert made.getsockname() == listener.getsockname()
@@ -430,9 +430,18 @@ def test_port_995_means_tls(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listeners, "TLS_PORT", listener.getsockname()[1])
-    made, is_tls = adopt(os.dup(listener.fileno()), b"unknown")
+    made, is_tls = adopt(os.dup(listener.fileno()), b"unknown", has_tls=True)
     made.close()
     assert is_tls
+
+
+def test_port_995_means_nothing_without_a_certificate(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "TLS_PORT", listener.getsockname()[1])
+    made, is_tls = adopt(os.dup(listener.fileno()), b"unknown", has_tls=False)
+    made.close()
+    assert not is_tls
 
 
 def test_a_unix_socket_is_adopted_whatever_its_path(
@@ -442,7 +451,7 @@ def test_a_unix_socket_is_adopted_whatever_its_path(
     with socket.socket(socket.AF_UNIX) as one:
         one.bind("9")
         one.listen()
-        made, is_tls = adopt(os.dup(one.fileno()), b"unknown")
+        made, is_tls = adopt(os.dup(one.fileno()), b"unknown", has_tls=True)
         made.close()
     assert not is_tls
 
@@ -458,14 +467,14 @@ def test_what_does_not_listen_is_refused_and_left_open(tmp_path: Path) -> None:
     with bound, near, far, datagrams, packets:
         for one in (bound, near, datagrams, packets):
             with pytest.raises(Hard, match=r"is not a listening stream socket"):
-                adopt(one.fileno(), b"tls")
+                adopt(one.fileno(), b"tls", has_tls=True)
             assert os.fstat(one.fileno())
 
 
 def test_what_is_no_socket_is_refused(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(Hard, match=r"Socket operation on non-socket"):
-        adopt(descriptor, b"tls")
+        adopt(descriptor, b"tls", has_tls=True)
     os.close(descriptor)
     with pytest.raises(Hard, match=r"Bad file descriptor"):
-        adopt(descriptor, b"tls")
+        adopt(descriptor, b"tls", has_tls=True)

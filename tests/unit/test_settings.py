@@ -222,7 +222,7 @@ def test_what_is_no_number_is_found_before_anything_is_begun(
     ],
 )
 def test_of_some_there_must_be_one(name: str) -> None:
-    with pytest.raises(Hard, match="from 1 on"):
+    with pytest.raises(Hard, match="from 1 to"):
         made(f"--{name}=0")
 
 

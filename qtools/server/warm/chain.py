@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from qtools.system.options import Values
 
 
+NO_LOG = -1  # instead of a descriptor
+
+
 class WarmChain:
     """popup, checkpw and pop3d, with what each of them was asked.
 

@@ -16,6 +16,7 @@ from qtools.server.tls import common as relay_common
 from qtools.server.tls import pool as tls_pool
 from qtools.server.tls import settings as tls
 from qtools.server.warm import packets
+from qtools.server.warm.chain import NO_LOG
 from qtools.system import confine, guard
 from qtools.system.cdb import Cdb
 
@@ -149,7 +150,7 @@ class Premises:
         if "journal" in words:
             return journal.to_descriptor(2, has_levels=True)
         descriptor = self.chain.log_descriptor
-        if is_usable(descriptor, set()):
+        if descriptor != NO_LOG and is_usable(descriptor, set()):
             return journal.to_descriptor(descriptor, has_levels=False)
         return journal.Journal(None)
 
