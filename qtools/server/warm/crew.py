@@ -186,10 +186,13 @@ class Crew:
             self.worker = None
         return member, bury(member.pid)
 
-    def retire(self) -> None:
-        """Have it take no new connections and go when the last one has."""
+    def retire(self, *, is_last: bool = False) -> None:
+        """Have it take no new connections and go when the last one has.
+
+        is_last: there is no crew after it, which would hear how sessions end.
+        """
         self.is_retiring = True
-        self.tell(packets.head(packets.DRAIN))
+        self.tell(packets.head(packets.DRAIN, 0, is_last))
         for member in self.members.values():
             if member.kind == TLS:
                 try:

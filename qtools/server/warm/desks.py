@@ -94,6 +94,10 @@ class Desks:
         self._want(desk)
         self._serve(desk)
 
+    def is_asked(self, identifier: int) -> bool:
+        """Tell whether a verifier has a connection's record and has not answered."""
+        return any(identifier in desk.asked for desk in self._desks.values())
+
     def retire(self) -> None:
         """Expect no more desks: once the last one has closed, nobody waits for one."""
         self._is_retiring = True

@@ -64,6 +64,8 @@ class LoginWorker:
         self._lacks_tls = settings.tls is not None
         self._is_draining = False
         self._ends: float | None = None  # of a drain
+        self._is_last = False  # no other is going to write down how sessions end
+        self._over: set[int] = set()  # sessions that ended before we heard of them
         self._master: Channel | None = None
         self.now = monotonic()
 
@@ -92,7 +94,8 @@ class LoginWorker:
         """Tell whether there is a master, and no drain that is over."""
         if self._master is None or self._ends is None:
             return self._master is not None
-        return bool(self._connections) and self.now < self._ends
+        is_awaited = self._is_last and self._serving
+        return bool(self._connections or is_awaited) and self.now < self._ends
 
     def _patience(self) -> float:
         """Give how long to wait for events, in seconds."""
@@ -150,6 +153,8 @@ class LoginWorker:
             self._session_ended(packet)
         elif kind == packets.LIVE:
             self._session_lives(identifier, packet)
+        elif kind == packets.DRAIN:
+            self._drain(is_last=bool(number))
         elif len(descriptors) < number:
             # We had no number left for it. A process sees its end, and another comes;
             # of the rules those of before hold.
@@ -164,10 +169,18 @@ class LoginWorker:
             self._tunnels.add(channel)
         elif kind == packets.RULES:
             self._door.set_rules(descriptors[0] if descriptors else -1)
-        elif kind == packets.DRAIN:
-            self._is_draining = True
-            self._desks.retire()
-            self._ends = self.now + self._settings.drain_seconds
+
+    def _drain(self, *, is_last: bool) -> None:
+        """Take nobody new, and end with the last connection, or after a time.
+
+        is_last: the whole server ends; then the last session is waited for, too.
+        """
+        self._is_draining = True
+        self._is_last = is_last
+        self._adjust_listening()
+        self._door.shut()
+        self._desks.retire()
+        self._ends = self.now + self._settings.drain_seconds
 
     def _session_lives(self, identifier: int, packet: bytes) -> None:
         """Count a session that was begun before us, by what a worker said of it."""
@@ -183,6 +196,8 @@ class LoginWorker:
         known = self._serving.pop(identifier, None)
         if known is not None:
             self._door.admission.release(*known, self.now)
+        elif self._desks.is_asked(identifier):
+            self._over.add(identifier)
         self._accounting.ended(tally, tag)
 
     def _adjust_listening(self) -> None:
@@ -257,7 +272,11 @@ class LoginWorker:
     def _hand_over(self, connection: Connection) -> None:
         """Let go of a connection that a session has now."""
         guest = connection.guest
-        self._serving[connection.identifier] = guest.source, guest.began
+        if connection.identifier in self._over:
+            self._over.discard(connection.identifier)
+            self._door.admission.release(guest.source, guest.began, self.now)
+        else:
+            self._serving[connection.identifier] = guest.source, guest.began
         connection.state = ENDED
         self.forget(connection)
         connection.socket.close()

@@ -267,7 +267,7 @@ class Master:
         self._deadline = monotonic() + seconds
         self._premises.closing()
         for crew in self._crews:
-            crew.retire()
+            crew.retire(is_last=crew.generation == self._generation)
         self._nursery.tell(packets.head(packets.DRAIN))
 
     def _found_nursery(self) -> bool:

@@ -97,8 +97,8 @@ class Nursery:
             return
         packet, descriptors = received
         try:
-            if len(descriptors) == 1 and packets.read_head(packet)[0] == packets.LAUNCH:
-                self._sessions.launch(packet, descriptors[0])
+            if packets.read_head(packet)[0] == packets.LAUNCH:
+                self._sessions.launch(packet, descriptors)
                 return
         except ValueError:
             pass

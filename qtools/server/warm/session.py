@@ -8,7 +8,6 @@ Each page of memory that is written to here is copied for this one session, and 
 an object is to write its reference count. So what can be done before the fork is.
 """
 
-import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
@@ -64,7 +63,6 @@ class Session:
         environment what a LAUNCH says of him.
         """
         try:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
             channel = self.settle(way, client)
             self.serve_one(channel, who, environment)
             self._serve_more(channel)

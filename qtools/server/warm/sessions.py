@@ -91,11 +91,14 @@ class Sessions:
         self._idle: dict[int, Process] = {}
         self._leaving: dict[int, float] = {}  # pid: when it is killed
 
-    def launch(self, packet: bytes, client: int) -> None:
+    def launch(self, packet: bytes, descriptors: "list[int]") -> None:
         """Serve an accepted login; the descriptor stays the caller's.
 
+        descriptors: the client's; none when we had no number left for it.
         Raises: ValueError for a packet no verifier can have sent.
         """
+        if len(descriptors) > 1:
+            raise ValueError("one client too many")
         _, identifier, _ = packets.read_head(packet)
         identity, environment, tag = packets.read_fields(packet, 3)
         _, who = answer.unpack(identity)
@@ -103,9 +106,13 @@ class Sessions:
             raise ValueError("a session for nobody")
         order = Order(packet, who, environment)
         key = (who.uid, who.gid, *who.groups)
-        process = self._reused(key, packet, client) or self._forked(key, order, client)
+        process = None
+        for client in descriptors:
+            process = self._reused(key, packet, client)
+            process = process or self._forked(key, order, client)
+            if process is None:
+                _decline(client)
         if process is None:
-            _decline(client)
             lost = packets.Tally(EXIT_TEMPORARY, 0, packets.NOTHING.counts)
             self._tell(packets.pack_ended(identifier, lost, tag))
             return
@@ -223,7 +230,7 @@ class Sessions:
     def kill_all(self) -> None:
         """End every session now."""
         for process in list(self.busy.values()):
-            posix.kill(process.pid, _signal.SIGTERM)
+            posix.kill(process.pid, _signal.SIGKILL)
 
     def live(self) -> "list[tuple[int, bytes]]":
         """Give id and tag of every session that is served now."""
