@@ -77,3 +77,19 @@ def ignore_signals(*numbers: int) -> None:
     for number in MASTERS_SIGNALS:
         is_ignored = number in numbers
         _signal.signal(number, _signal.SIG_IGN if is_ignored else _signal.SIG_DFL)
+
+
+def dump_no_core() -> None:
+    """Have no core file written, by us and all we fork: it would hold secrets."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+
+
+def raise_descriptors() -> None:
+    """Take as many descriptors as the system allows: each client needs one or two."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -11,10 +11,11 @@ from qtools.errors import Hard, from_os_error
 from qtools.server import environment, listeners
 from qtools.server.settings import Settings
 from qtools.server.tls import pool as tls_pool
+from qtools.server.tls import worker as tls_worker
 from qtools.server.warm import chain as warm
 from qtools.server.warm.bulletin import Bulletin
 from qtools.server.warm.chain import NO_LOG
-from qtools.server.warm.premises import Premises, relays
+from qtools.server.warm.premises import Premises
 from qtools.system import confine, guard, notify, verdict
 
 TYPE_CHECKING = False
@@ -179,7 +180,7 @@ def _run_foreign(
 
     pool = None
     if settings.tls is not None:
-        start = relays(settings, confine.USER)
+        start = tls_worker.launchers(settings, confine.USER)
         pool = tls_pool.Pool(settings.tls_workers, start)  # reads the keys
     become(settings.uid, settings.gid)
     return foreign.run(settings, opened, pool, opened=notifier.ready)

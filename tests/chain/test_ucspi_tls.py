@@ -4,6 +4,7 @@
 import os
 import poplib
 import re
+import resource
 import select
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 from tests.chain.foreign import HOST, NAME, Make, Running, Servers, read_all, script
 from tests.chain.tls import Certificate, make_certificate
 from tests.conftest import Tools
-from tests.support import need, need_root, wait_for
+from tests.support import UNPRIVILEGED, need, need_root, wait_for
 
 QUIET = ["-RHl", NAME]
 DESCRIPTORS = ("SSLCTLFD", "SSLREADFD", "SSLWRITEFD")
@@ -333,6 +334,25 @@ def test_a_worker_has_given_up_everything(start: Make) -> None:
     assert os.listdir(f"/proc/{worker}/root") == []
 
 
+def core_octets(pid: int) -> str:
+    text = Path(f"/proc/{pid}/limits").read_text()
+    found = re.search(r"^Max core file size +(\w+)", text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_a_worker_leaves_no_core(start: Make) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        server = start("-v")
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    server.has("status: 0/40")
+    (worker,) = workers(server)
+    assert core_octets(worker) == "0"
+
+
 def test_a_worker_has_nothing_of_the_starters(start: Make) -> None:
     server = start("-v")
     server.has("status: 0/40")
@@ -396,7 +416,7 @@ def test_a_hangup_with_an_unusable_certificate_leaves_the_old_one(
     server.has("status: 0/40")
     (room / "cert.pem").write_text("no certificate\n", encoding="ascii")
     server.signal(signal.SIGHUP)
-    server.has(r"not reloaded: .*cert\.pem.*")
+    server.has(r"the certificates stay as they were: .*cert\.pem.*")
     assert read_tls(server, client_context) == b"here\n"
 
 
@@ -438,3 +458,55 @@ def test_nothing_of_a_server_that_was_killed_is_left(start: Make) -> None:
     server.kill()
     assert select.select([process], [], [], 30)[0]
     os.close(process)
+
+
+# Another user
+
+
+@pytest.fixture
+def changed(start: Make) -> Running:
+    """Give a server that has become another user, to whom the key is closed."""
+    need_root()
+    uid, gid = map(str, UNPRIVILEGED)
+    words = ("-u", uid, "-g", gid, "--implicit-tls", "--drain", "0", "--", "cat")
+    server = start("-v", *words)
+    server.has("status: 0/40")
+    return server
+
+
+def echoes(server: Running, context: ssl.SSLContext) -> bool:
+    with connect_tls(server, context) as client:
+        client.sendall(b"x")
+        return client.recv(1) == b"x"
+
+
+def test_another_user_serves_tls_and_ends(
+    changed: Running, client_context: ssl.SSLContext
+) -> None:
+    (worker,) = workers(changed)
+    with connect_tls(changed, client_context) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        changed.signal(signal.SIGTERM)
+        assert read_all(client) == b""
+    assert changed.end() == 0
+    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_another_user_keeps_his_workers_at_a_hangup(
+    changed: Running, client_context: ssl.SSLContext
+) -> None:
+    before = workers(changed)
+    changed.signal(signal.SIGHUP)
+    changed.has(r"the certificates stay as they were: .*key\.pem.*")
+    assert echoes(changed, client_context)
+    wait_for(lambda: workers(changed) == before)
+
+
+def test_another_user_says_that_a_worker_is_not_replaced(changed: Running) -> None:
+    (worker,) = workers(changed)
+    os.kill(worker, signal.SIGKILL)
+    changed.has(r"unable to start a TLS worker: .*key\.pem.*")
+    assert changed.read() == b""
+    changed.has("warning: dropping connection, no TLS worker takes it")
+    assert changed.stop() == 0

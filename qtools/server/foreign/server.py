@@ -210,7 +210,7 @@ class Server:
         try:
             pool.renew()
         except Failure as why:
-            self._report.warn(f"not reloaded: {why}")
+            self._report.warn(f"the certificates stay as they were: {why}")
 
     def _drain(self) -> None:
         """Accept no more; a second time, wait no longer."""

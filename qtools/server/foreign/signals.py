@@ -55,5 +55,11 @@ class Signals:
 
 
 def terminate(pid: int) -> None:
-    """Ask a child of ours, not yet waited for, to end."""
-    posix.kill(pid, TERMINATE)
+    """Ask a child of ours, not yet waited for, to end.
+
+    One that has become somebody else may be none of ours to ask: it ends by itself.
+    """
+    try:
+        posix.kill(pid, TERMINATE)
+    except PermissionError:
+        return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qtools.server.channel import Channel
-    from qtools.server.tls.pool import TlsProcess
+    from qtools.server.tls.worker import TlsProcess
 
 MOST_UNSENT = 20_000
 

@@ -8,13 +8,12 @@ needs and others don't is imported there, before it gives up its privileges.
 import posix
 import sys
 from pwd import getpwnam
-from time import time
+from time import monotonic
 
 from qtools.accounts import registry
 from qtools.errors import Hard
-from qtools.server.tls import common as relay_common
-from qtools.server.tls import pool as tls_pool
-from qtools.server.tls import settings as tls
+from qtools.server.processes import dump_no_core, raise_descriptors
+from qtools.server.tls import worker as tls_worker
 from qtools.server.warm import packets
 from qtools.server.warm.chain import NO_LOG
 from qtools.system import confine, guard
@@ -23,12 +22,10 @@ from qtools.system.cdb import Cdb
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
 
     from qtools.server.channel import Channel
     from qtools.server.settings import Settings
-    from qtools.server.tls.connection import ServerContext
-    from qtools.server.tls.pool import TlsProcess
+    from qtools.server.tls.worker import TlsProcess
     from qtools.server.warm.bulletin import Bulletin
     from qtools.server.warm.chain import WarmChain
     from qtools.server.warm.crew import Crew
@@ -61,7 +58,8 @@ class Premises:
         self.listeners = listeners
         guard.load("pop3d").read(chain.session)
         self.has_tls = settings.tls is not None
-        self._start_relay = relays(settings, chain.front.get("user") or confine.USER)
+        user = chain.front.get("user") or confine.USER
+        self._launch_relay = tls_worker.launchers(settings, user)
         self._prepared: list[TlsProcess] = []
         if not self.has_tls and any(is_tls for _, is_tls in listeners.values()):
             raise Hard("a listener is to speak TLS, and no certificate is given")
@@ -81,7 +79,7 @@ class Premises:
             values = self.chain.front
             check_confinement(values.get("user", ""), values.get("chroot", ""))
         if self.has_tls:
-            self._prepared.append(self._start_relay())
+            self._prepared.append(self.start_relay())
 
     # Bodies of the crew's processes.
 
@@ -126,7 +124,11 @@ class Premises:
 
         Raises: Hard, Temporary.
         """
-        return self._prepared.pop() if self._prepared else self._start_relay()
+        if self._prepared:
+            return self._prepared.pop()
+        process = self._launch_relay()
+        tls_worker.confirm(process, monotonic() + tls_worker.READY_SECONDS)
+        return process
 
     def tls_count(self) -> int:
         """Give how many TLS workers there are to be."""
@@ -223,29 +225,6 @@ class Premises:
         guard.complain(sys.argv, text)
 
 
-def relays(settings: "Settings", user: str) -> "Callable[[], TlsProcess]":
-    """Give what starts a TLS worker, and raises Hard or Temporary if it can't."""
-    limits = relay_common.Limits(settings.handshake_seconds)
-    wanted = settings.tls
-    is_told: list[bool] = []
-
-    def load() -> "ServerContext":
-        assert wanted is not None  # noqa: S101  # for the type checker
-        raise_descriptors()
-        context = tls.load(wanted)
-        if not is_told:
-            for warning in tls.warnings(wanted, time()):
-                guard.complain(sys.argv, warning)
-        return context
-
-    def start() -> "TlsProcess":
-        process = tls_pool.spawn(load, user, limits)
-        is_told.append(True)
-        return process
-
-    return start
-
-
 def check_confinement(user: str, root: str) -> None:
     """Make sure that a login worker will be able to confine itself.
 
@@ -257,22 +236,6 @@ def check_confinement(user: str, root: str) -> None:
         raise Hard(f"no such user: {user or confine.USER}") from None
     if root and not posix.access(root + "/.", posix.X_OK):
         raise Hard(f"unable to enter {root}")
-
-
-def dump_no_core() -> None:
-    """Have no core file written, by us and all we fork: it would hold secrets."""
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-
-
-def raise_descriptors() -> None:
-    """Take as many descriptors as the system allows: each client needs one or two."""
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stamp(path: str) -> "Stamp | None":
