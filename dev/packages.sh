@@ -29,6 +29,7 @@ all python3-cryptography /usr/bin/python3 -I -c 'import cryptography'
 all ucspi-tcp command -v tcpserver
 all ipsvd command -v tcpsvd
 all s6 command -v s6-ipcserver
+all execline command -v execlineb
 all fetchmail command -v fetchmail
 all mpop command -v mpop
 all getmail6 command -v getmail
