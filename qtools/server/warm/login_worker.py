@@ -65,7 +65,7 @@ class LoginWorker:
         self._is_draining = False
         self._ends: float | None = None  # of a drain
         self._is_last = False  # no other is going to write down how sessions end
-        self._over: set[int] = set()  # sessions that ended before we heard of them
+        self._over: dict[int, bytes] = {}  # ends heard of before their logins
         self._master: Channel | None = None
         self.now = monotonic()
 
@@ -193,11 +193,12 @@ class LoginWorker:
 
     def _session_ended(self, packet: bytes) -> None:
         identifier, tally, tag = packets.unpack_ended(packet)
+        if self._desks.is_asked(identifier):
+            self._over[identifier] = packet  # the log is to tell of its login first
+            return
         known = self._serving.pop(identifier, None)
         if known is not None:
             self._door.admission.release(*known, self.now)
-        elif self._desks.is_asked(identifier):
-            self._over.add(identifier)
         self._accounting.ended(tally, tag)
 
     def _adjust_listening(self) -> None:
@@ -254,9 +255,15 @@ class LoginWorker:
         self._desks.ask(connection, packet, connection.desk if is_bound else None)
 
     def _answer(self, connection: Connection, code: int | None) -> None:
-        """Pass on what a verifier says."""
-        if connection.state != ASK:
-            return
+        """Take what a verifier says."""
+        if connection.state == ASK:
+            self._judge(connection, code)
+        ended = self._over.pop(connection.identifier, None)
+        if ended is not None:
+            self._session_ended(ended)
+
+    def _judge(self, connection: Connection, code: int | None) -> None:
+        """Pass on a verdict; None when the verifier has died over it."""
         if code:
             connection.answered(code, self.now)
             return
@@ -272,11 +279,7 @@ class LoginWorker:
     def _hand_over(self, connection: Connection) -> None:
         """Let go of a connection that a session has now."""
         guest = connection.guest
-        if connection.identifier in self._over:
-            self._over.discard(connection.identifier)
-            self._door.admission.release(guest.source, guest.began, self.now)
-        else:
-            self._serving[connection.identifier] = guest.source, guest.began
+        self._serving[connection.identifier] = guest.source, guest.began
         connection.state = ENDED
         self.forget(connection)
         connection.socket.close()
