@@ -482,6 +482,7 @@ class Machine(RuleBasedStateMachine):
         self.alive: dict[int, Verifier] = {}
         self.with_stamp: list[Connection] = []
         self.due: dict[int, Connection] = {}
+        self.gone: set[int] = set()  # while they were asked about
         self.stamps = 0
         self.is_retiring = False
 
@@ -493,16 +494,16 @@ class Machine(RuleBasedStateMachine):
         for number, verifier in list(self.alive.items()):
             while number in self.office.watched and _has_news(verifier):
                 self.office.hear(verifier)
-            if number not in self.office.watched:
-                del self.alive[number]
         answers, self.office.answers = self.office.answers, []
         for identifier, code in answers:
-            connection = self.due.pop(identifier)
-            if code != 1:
+            connection = self.due.pop(identifier, None)
+            assert connection or identifier in self.gone
+            if connection is not None and code != 1:
                 self._end(connection)
-        for identifier, connection in list(self.due.items()):
-            if connection.socket.fileno() < 0 and identifier not in self.asked():
-                del self.due[identifier]  # it left the queue unheard
+        for number in set(self.alive) - self.office.watched:
+            del self.alive[number]
+        if answers:
+            self.settle()
 
     @rule(target=verifiers)
     def open(self) -> Verifier:
@@ -540,7 +541,10 @@ class Machine(RuleBasedStateMachine):
     @rule(client=consumes(clients))
     def go(self, client: Connection) -> None:
         """End, whatever is being asked."""
+        if self.due.pop(client.identifier, None):
+            self.gone.add(client.identifier)
         self._end(client)
+        self.settle()
 
     def _end(self, client: Connection) -> None:
         if client in self.with_stamp:
@@ -595,27 +599,16 @@ class Machine(RuleBasedStateMachine):
             holding = [each for each in self.with_stamp if each.desk is desk]
             assert desk.holders == len(holding)
 
-    def asked(self) -> list[int]:
-        desks = self.office.desks._desks.values()
-        return [identifier for desk in desks for identifier in desk.asked]
-
     @invariant()
     def nobody_is_forgotten(self) -> None:
         desks = self.office.desks._desks.values()
-        known = self.asked()
+        known = [identifier for desk in desks for identifier in desk.asked]
         queues = [self.office.desks._queue, *(desk.queue for desk in desks)]
         known += [
-            connection.identifier
-            for queue in queues
-            for _, connection, _ in queue
-            if connection.socket.fileno() >= 0
+            connection.identifier for queue in queues for _, connection, _ in queue
         ]
-        gone = [
-            identifier
-            for identifier, connection in self.due.items()
-            if connection.socket.fileno() < 0 and identifier not in known
-        ]
-        assert sorted(known + gone) == sorted(self.due)
+        assert sorted(set(known) - self.gone) == sorted(self.due)
+        assert len(set(known)) == len(known)
 
     @invariant()
     def who_has_time_works(self) -> None:
