@@ -693,6 +693,7 @@ def test_start_and_tell(start: Start, signer: Authority, version: str) -> None:
     assert names[of_client - 1] == "SSL_SERVER_CERT"
     assert names[-1] == "SSL_CLIENT_CERT"
     assert told[b"SSL_PROTOCOL"] == version.replace("_", ".").encode()
+    assert told[b"SSL_SESSION_ID"] == b""
     assert told[b"SSL_CIPHER_EXPORT"] == b"false"
     assert told[b"SSL_CIPHER_ALGKEYSIZE"] == told[b"SSL_CIPHER_USEKEYSIZE"]
     assert told[b"SSL_CLIENT_S_DN_CN"] == b"Joe Example"

@@ -70,10 +70,10 @@ def brief(connection: "TlsSocket") -> bytes:
 def whole(connection: "TlsSocket") -> bytes:
     """Tell everything, with the empty entry that ends it."""
     name, _, bits = connection.cipher() or ("", "", 0)
-    session = connection.session
     told = [
         entry(b"SSL_PROTOCOL", connection.version() or ""),
-        entry(b"SSL_SESSION_ID", session.id.hex() if session else ""),
+        # Not connection.session: each look at it leaks 1 KiB in CPython 3.11.
+        entry(b"SSL_SESSION_ID", ""),
         entry(b"SSL_CIPHER", name),
         entry(b"SSL_CIPHER_EXPORT", "true" if bits < EXPORT_BITS else "false"),
         entry(b"SSL_CIPHER_USEKEYSIZE", bits),
