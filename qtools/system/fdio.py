@@ -170,6 +170,22 @@ def _socket_on(descriptor: int) -> "_socket.socket | None":
         return None
 
 
+def write_line(descriptor: int, line: bytes) -> bool:
+    """Write a line of a log if that can be done at once; tell whether it was.
+
+    line: with its end, which stays when the rest is cut to PIPE_OCTETS. A log that is
+    full, stuck or gone holds up nobody.
+    """
+    if len(line) > PIPE_OCTETS:
+        line = line[: PIPE_OCTETS - 1] + b"\n"
+    room = poll()
+    room.register(descriptor, POLLOUT)
+    try:
+        return bool(room.poll(0)) and posix.write(descriptor, line) == len(line)
+    except OSError:
+        return False
+
+
 def peer_address(descriptor: int) -> bytes:
     """Give the address of whoever is on the other side, or "unknown"."""
     held = None

@@ -81,7 +81,10 @@ def complain(argv: list[str], text: str) -> None:
         if _is_connection(2):
             _complain_to_syslog(name, line.decode())
         else:
-            posix.write(2, name.encode("ascii", "replace") + b": " + line + b"\n")
+            # Here, since it costs; a confined process has it already.
+            from qtools.system import fdio
+
+            fdio.write_line(2, name.encode("ascii", "replace") + b": " + line + b"\n")
     except (ImportError, OSError):
         return
 

@@ -538,6 +538,21 @@ def test_a_log_that_is_gone_or_full_costs_no_connection(start: Make) -> None:
         assert server.stop() == 0
 
 
+def test_a_log_that_nobody_reads_stops_nothing(start: Make) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    server = start("-v", "--", "echo", "here", places={2: writer})
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 512):
+            pass
+    os.set_blocking(writer, True)  # which is the server's as well
+    os.close(writer)
+    for _ in range(2):
+        assert server.read() == b"here\n"
+    assert server.stop() == 0
+    os.close(reader)
+
+
 def test_a_client_that_goes_at_once_is_no_trouble(start: Make) -> None:
     server = start("-v", "--", "echo", "here")
     for _ in range(5):

@@ -4,6 +4,7 @@
 import os
 import posix
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -50,6 +51,23 @@ def test_a_traceback_for_those_who_ask(
     monkeypatch.setattr(posix, "environ", {b"QTOOLS_DEBUG": b"1"})
     assert guard.guarded(failing(KeyError("x")), ["x"]) == errors.EXIT_TEMPORARY
     assert "in failing\n" in capfd.readouterr().err.replace("in main", "in failing")
+
+
+def test_a_log_that_nobody_reads_is_not_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 512):
+            pass
+    os.set_blocking(writer, True)
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        guard.complain(["x"], "y")
+    finally:
+        os.dup2(kept, 2)
+        for descriptor in (reader, writer, kept):
+            os.close(descriptor)
 
 
 def test_no_descriptor_2_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

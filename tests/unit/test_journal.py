@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.server.warm import journal
-from qtools.server.warm.journal import INFO, NOTICE, WHOLE_OCTETS, Journal
+from qtools.server.warm.journal import INFO, NOTICE, Journal
+from qtools.system.fdio import PIPE_OCTETS
 
 LINE = b"popup: pid 7 Info::END::None P:POP3\n"
 LOST = b"popserver: %d lines of this log were lost\n"
@@ -130,7 +131,7 @@ def test_each_line_is_written_or_counted(rooms: list[int]) -> None:
     assert taken.count(LINE) + told + log._lost == len(rooms)
 
 
-@pytest.mark.parametrize("octets", [WHOLE_OCTETS - 1, WHOLE_OCTETS, 50_000])
+@pytest.mark.parametrize("octets", [PIPE_OCTETS - 1, PIPE_OCTETS, 50_000])
 @pytest.mark.parametrize("has_levels", [True, False])
 def test_a_long_line_is_cut_and_keeps_its_end(
     pipe: tuple[int, int], octets: int, *, has_levels: bool
@@ -139,7 +140,7 @@ def test_a_long_line_is_cut_and_keeps_its_end(
     log.line(b"x" * octets + b"\n", is_refusal=False)
     log.line(LINE, is_refusal=False)
     first, second = read(pipe[0]).splitlines(keepends=True)
-    assert len(first) <= WHOLE_OCTETS
+    assert len(first) <= PIPE_OCTETS
     assert second.endswith(LINE)
 
 
@@ -147,7 +148,7 @@ def test_long_lines_fill_a_pipe_without_waiting(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     log = journal.to_descriptor(writer, has_levels=False)
     written = fill(log, b"x" * 50_000 + b"\n")
-    assert read(reader) == (b"x" * (WHOLE_OCTETS - 1) + b"\n") * written
+    assert read(reader) == (b"x" * (PIPE_OCTETS - 1) + b"\n") * written
     assert log._lost == 1
 
 

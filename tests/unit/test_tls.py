@@ -236,7 +236,7 @@ def test_an_expired_certificate_is_a_warning(signer: Authority) -> None:
 def test_settings_do_not_load_the_library() -> None:
     """The master has no use for it, and would give a copy to every session."""
     code = f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
-    code += "from qtools.server import relay_common, relay_packets, tls\n"
+    code += "from qtools.server.tls import common, packets, pool, settings, worker\n"
     code += "print('ssl' in sys.modules)"
     told = subprocess.run(
         [sys.executable, "-ISc", code], capture_output=True, check=True

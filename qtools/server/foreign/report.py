@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: ISC
 """What is told on descriptor 2 about foreign chains: tcpserver's lines, in our name.
 
-A line is one write, and one that can't be written is lost: a log that is full or gone
-costs nobody his connection. What strangers chose - host names, an ident server's
-answer - is made harmless as tcpserver does it, by question marks.
+A line is one write, and one that can't be written at once is lost: a log that is full,
+gone or not read costs nobody his connection. What strangers chose - host names, an
+ident server's answer - is made harmless as tcpserver does it, by question marks.
 See: tcpserver(1) on -q, -Q and -v.
 """
 
-import posix
+from qtools.system import fdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,4 @@ class Report:
 def _write(text: str) -> None:
     line = text.encode("ascii", "backslashreplace")
     line = line.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    try:
-        posix.write(2, PROGRAM.encode() + b": " + line + b"\n")
-    except OSError:
-        return
+    fdio.write_line(2, PROGRAM.encode() + b": " + line + b"\n")

@@ -8,7 +8,8 @@ were.
 
 import _socket
 import posix
-from select import POLLOUT, poll
+
+from qtools.system import fdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 SYSLOG_SOCKET = "/dev/log"
 FACILITY = 2 << 3  # mail
 NOTICE, INFO = 5, 6  # a refusal, anything else
-WHOLE_OCTETS = 4096  # PIPE_BUF: of more a pipe may take a part, or have us wait
 
 
 class Journal:
@@ -45,18 +45,10 @@ class Journal:
 
 def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
     """Write to a descriptor; with levels as systemd's journal reads them: <6>."""
-    room = poll()
-    room.register(descriptor, POLLOUT)
 
     def write(level: int, line: bytes) -> bool:
         text = b"<%d>%b" % (level, line) if has_levels else line
-        if len(text) > WHOLE_OCTETS:
-            text = text[: WHOLE_OCTETS - 1] + b"\n"
-        try:
-            # A pipe that polls as writable takes so much; a file takes anything.
-            return bool(room.poll(0)) and posix.write(descriptor, text) == len(text)
-        except OSError:
-            return False
+        return fdio.write_line(descriptor, text)
 
     return Journal(write)
 
