@@ -62,6 +62,8 @@ OPTIONS = (
     Option("", "proxy-from", "NETWORKS", "who sends a PROXY header, and must"),
     Option("", "tls-workers", "N", "TLS processes (one a processor)"),
     Option("", "verifiers", "N", "processes that check passwords (2)"),
+    Option("", "spare-sessions", "N", "session processes kept for the next login (32)"),
+    Option("", "spare-seconds", "SECONDS", "how long each of them is kept (15)"),
     Option("", "drain", "SECONDS", "what sessions get to end after SIGTERM (30)"),
     Option("", "metrics", "FILE", "write counters there for Prometheus"),
     Option("", "notify-fd", "N", "write a line there when ready (s6)"),
@@ -80,6 +82,8 @@ MIN_DELAY_SECONDS = 0  # popa3d's 10 would allow 5 logins a second from one sour
 HANDSHAKE_SECONDS = 26  # sslserver's
 LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
 DRAIN_SECONDS = 30
+SPARE_SESSIONS = 32  # about a MiB each
+SPARE_SECONDS = 15  # a client that comes back at once, not one that comes each minute
 VERIFIERS = 2  # while one computes a slow hash another answers
 MOST_OPTION_OCTETS = 65536
 LARGEST_ID = 2**32 - 2  # the last number means "leave as is"
@@ -115,6 +119,10 @@ class Settings:
             "handshake-timeout", HANDSHAKE_SECONDS, 1
         )
         self.drain_seconds = values.number("drain", DRAIN_SECONDS)
+        self.spare = (
+            values.number("spare-sessions", SPARE_SESSIONS),
+            values.number("spare-seconds", SPARE_SECONDS),
+        )
         self.verifiers = values.number("verifiers", VERIFIERS, 1)
         self.tls_workers = values.number("tls-workers", processors(), 1)
         self.closes_when_full = "refuse" in values  # else the kernel holds them

@@ -33,7 +33,7 @@ class House:
         self.verifier, verifier = channels.pair()
         sys.stdout.flush()
         self.pid = processes.fork(
-            lambda: Nursery(["pop3d", "Maildir"], master).run(),
+            lambda: Nursery(["pop3d", "Maildir"], master, (32, 15)).run(),
             [0, 1, 2, master.descriptor],
         )
         self.master.send(packets.head(packets.LIVE), [worker.descriptor])

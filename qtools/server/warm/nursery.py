@@ -41,10 +41,12 @@ MOST_UNSENT = 20_000  # notes to a login worker that does not read
 class Nursery:
     """The loop."""
 
-    def __init__(self, argv: list[str], master: Channel) -> None:
+    def __init__(
+        self, argv: list[str], master: Channel, spare: tuple[int, float]
+    ) -> None:
         """Load and rehearse.
 
-        argv: pop3d's.
+        argv: pop3d's. spare: see Sessions.
         """
         self._loop = epoll()
         tool = guard.load("pop3d")
@@ -57,7 +59,7 @@ class Nursery:
         self._verifiers: dict[int, Channel] = {}
         self._unsent: deque[bytes] = deque()
         self._watch(master.descriptor, True)
-        self._sessions = Sessions(self._begin, self._watch, self._tell)
+        self._sessions = Sessions(self._begin, self._watch, self._tell, spare)
         _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
         gc.collect()
         gc.freeze()

@@ -111,7 +111,7 @@ class Premises:
         from qtools.server.warm.nursery import Nursery
 
         raise_descriptors()
-        return Nursery(self.chain.session, master).run()
+        return Nursery(self.chain.session, master, self.settings.spare).run()
 
     def verify(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
         """Be a verifier."""

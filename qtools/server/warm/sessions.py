@@ -37,8 +37,6 @@ if TYPE_CHECKING:
             """Take the descriptors of the way to us and of the client."""
 
 
-MOST_IDLE = 32  # processes kept for the next one; half a MiB each
-IDLE_SECONDS = 15.0
 LEAVING_SECONDS = 2.0
 MOST_LEAVING = 16  # unburied; a tick buries them anyway
 MOST_SESSIONS = 1000  # of one process
@@ -79,11 +77,14 @@ class Sessions:
         begin: "Begin",
         watch: "Callable[[int, bool], None]",
         tell: "Callable[[bytes], None]",
+        spare: tuple[int, float],
     ) -> None:
         """Take what a child does, who watches descriptors, who is told.
 
         watch(descriptor, on): the nursery's loop. tell(packet): the login worker.
+        spare: how many processes are kept for the next login, and how many seconds.
         """
+        self._most_spare, self._spare_seconds = spare
         self._begin = begin
         self._watch = watch
         self._tell = tell
@@ -188,12 +189,12 @@ class Sessions:
 
     def _prune(self) -> None:
         """Send away those that waited longest, when there are too many."""
-        while len(self._idle) > MOST_IDLE:
+        while len(self._idle) > self._most_spare:
             self._end(self._idle.pop(next(iter(self._idle))))
 
     def tidy(self, *, everything: bool = False) -> None:
         """Send away those that waited too long, or all that wait."""
-        limit = monotonic() - IDLE_SECONDS
+        limit = monotonic() - self._spare_seconds
         for descriptor, process in list(self._idle.items()):
             if everything or process.idle_since < limit:
                 del self._idle[descriptor]
