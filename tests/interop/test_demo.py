@@ -338,7 +338,7 @@ def test_without_a_way_to_make_a_certificate_it_says_so(
 ) -> None:
     prefix = room / "bare"
     make_install(prefix)
-    (prefix / "lib/qtools/qtools/server/demo/cryptography.py").unlink()
+    (prefix / "lib/qtools/qtools/server/demo/self_signed.py").unlink()
     program = prefix / "bin/popserver"
     _, facts = start(program=program, path="/nonexistent")
     assert (facts["certificate"], facts["ports"]["pop3s"]) == (None, None)
@@ -445,7 +445,7 @@ def test_cryptography_makes_the_same_kind_of_certificate(tmp_path: Path) -> None
     with_package = [python, "-I", "-c", "import cryptography"]
     if subprocess.run(with_package, capture_output=True, check=False).returncode:
         need("cryptography of /usr/bin/python3", "python3-cryptography")
-    script = TOP / "qtools/server/demo/cryptography.py"
+    script = TOP / "qtools/server/demo/self_signed.py"
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run([python, "-IB", script, certificate, key, "3"], check=True)
     assert key.stat().st_mode & 0o777 == 0o600
