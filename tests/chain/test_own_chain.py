@@ -126,6 +126,50 @@ def test_one_reply_when_there_is_no_maildir(
     assert popup.code() in (0, 100, 111)
 
 
+REFUSED = b"-ERR [AUTH] authorization failed\r\n"
+TEMPORARY = b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"
+PERMANENT = b"-ERR [SYS/PERM] the server is not set up for you\r\n"
+VERDICTS = [
+    ("joe", "wrong", REFUSED, "Reject", "quit code=0"),
+    ("nobody", "secret", REFUSED, "Reject", "quit code=0"),
+    ("ann", "secret", PERMANENT, "Accept", "failed code=100"),
+    ("root", "secret", REFUSED, "Reject", "quit code=0"),
+    ("moved", "secret", TEMPORARY, "Reject code=111", "quit code=0"),
+    ("nowhere", "secret", TEMPORARY, "Reject code=111", "quit code=0"),
+]
+
+
+@pytest.mark.parametrize(("user", "secret", "reply", "verdict", "end"), VERDICTS)
+def test_a_verdict(
+    chain: Chain,
+    dialogue: str,
+    way: dict[str, str],
+    user: str,
+    secret: str,
+    reply: bytes,
+    verdict: str,
+    end: str,
+) -> None:
+    """moved: his home is gone. nowhere: his account has no uid, and this is root."""
+    home = chain.room / "home"
+    with chain.users.open("a") as users:
+        users.write(f"root:secret\n#:root:uid=0 gid=0 home={home}\n")
+        users.write("moved:secret\n" + checker.place("moved", chain.room / "none"))
+        users.write(f"nowhere:secret\n#:nowhere:home={home}\n")
+    popup = start(chain, dialogue, way)
+    popup.reply()
+    popup.ask(b"USER " + user.encode())
+    assert popup.ask(b"PASS " + secret.encode()) == reply
+    if end.startswith("quit"):
+        assert popup.ask(b"QUIT") == b"+OK \r\n"
+    assert popup.rest() == b""
+    event, _, note = verdict.partition(" ")
+    first = f"{event}::AUTH::User {SOURCE} ?~ '{user}' {note}".rstrip()
+    last = f"Info::END::User {SOURCE} ?~ '{user}' why={end} seconds=N"
+    assert popup.code() == int(end.rpartition("=")[2])
+    assert popup.log() == [first, last]
+
+
 def test_accounts_that_cannot_be_read_are_no_wrong_password(
     chain: Chain, dialogue: str, way: dict[str, str]
 ) -> None:

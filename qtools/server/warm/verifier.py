@@ -14,7 +14,14 @@ from qtools.accounts import answer, entry
 from qtools.accounts.registry import words
 from qtools.accounts.standing import Standing
 from qtools.chain.front import make_stamp
-from qtools.errors import EXIT_MISUSE, EXIT_REFUSED, EXIT_TEMPORARY, Failure, Refused
+from qtools.errors import (
+    EXIT_MISUSE,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+    Failure,
+    Refused,
+    Temporary,
+)
 from qtools.protocol.record import RECORD_OCTETS, unpack
 from qtools.server.channel import close_all
 from qtools.server.warm import packets
@@ -124,6 +131,7 @@ class Verifier:
         who = entry.check(record, sources, method, allow_empty=self._allow_empty)
         if not entry.may_be(who, allow_root=self._allow_root):
             raise Refused("uid 0")
+        _find_home(who.home)
         return who
 
     def _is_ours(self, record: bytes) -> bool:
@@ -132,3 +140,20 @@ class Verifier:
             return self._stamps.take(unpack(record)[2])
         except ValueError:
             return False
+
+
+def _find_home(home: bytes) -> None:
+    """Make sure that a home is there, if only because nobody is let in without one.
+
+    checkpw enters it before it says that it accepts, and here the session does that
+    when all is said. What else can keep a user out of it, only he finds out.
+    Raises: Temporary.
+    """
+    if not home:
+        return
+    try:
+        posix.stat(home)
+    except (FileNotFoundError, NotADirectoryError) as why:
+        raise Temporary(f"unable to enter {home!r}: {why.strerror}") from why
+    except OSError:
+        return
