@@ -8,15 +8,14 @@ with the settings is found here, before the first client comes.
 import posix
 
 from qtools.errors import Hard, from_os_error
-from qtools.server import environment, listeners
+from qtools.server import environment, listeners, unheeded
+from qtools.server.notices import Notices
 from qtools.server.settings import Settings
-from qtools.server.tls import pool as tls_pool
-from qtools.server.tls import worker as tls_worker
 from qtools.server.warm import chain as warm
 from qtools.server.warm.bulletin import Bulletin
 from qtools.server.warm.chain import NO_LOG
 from qtools.server.warm.premises import Premises
-from qtools.system import confine, guard, notify, verdict
+from qtools.system import guard, notify, verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,13 +107,30 @@ def run(argv: list[str], settings: Settings) -> int:
         print_port(opened[0][0])
     clean(posix.environ)
     chain = warm.read(settings.chain)
+    _warn(argv, settings, opened, is_foreign=chain is None)
     if chain is None:
-        return _run_foreign(settings, opened, notifier)
+        return _run_foreign(argv, settings, (opened, listening, notifier))
     if chain.log_descriptor not in from_starter:
         chain.log_descriptor = NO_LOG  # whatever is there by now is ours
     become(settings.uid, settings.gid)
     place = (opened, listening, notifier)
     return master_of(argv, settings, chain, place).run()
+
+
+def _warn(
+    argv: list[str],
+    settings: Settings,
+    opened: "list[tuple[_socket.socket, bool]]",
+    *,
+    is_foreign: bool,
+) -> None:
+    """Tell of options that change nothing, unless -q."""
+    speaks_tls = any(is_tls for _, is_tls in opened)
+    for text in unheeded.warnings(
+        settings, is_foreign=is_foreign, speaks_tls=speaks_tls
+    ):
+        if not settings.is_quiet:
+            guard.complain(argv, text)
 
 
 def master_of(
@@ -172,18 +188,24 @@ def _let_go() -> None:
 
 
 def _run_foreign(
+    argv: list[str],
     settings: Settings,
-    opened: "list[tuple[_socket.socket, bool]]",
-    notifier: notify.Notifier,
+    place: "tuple[list[tuple[_socket.socket, bool]], Listening, notify.Notifier]",
 ) -> int:
+    """Serve a chain of others; place: as for master_of()."""
+    from qtools.server.foreign import premises as foreign_premises
     from qtools.server.foreign import server as foreign
+    from qtools.server.tls.pool import Pool
 
+    opened, listening, notifier = place
+    premises = foreign_premises.Premises(settings, opened)
     pool = None
-    if settings.tls is not None:
-        start = tls_worker.launchers(settings, confine.USER)
-        pool = tls_pool.Pool(settings.tls_workers, start)  # reads the keys
+    if premises.has_tls:
+        pool = Pool(settings.tls_workers, premises.launch)  # reads the keys
     become(settings.uid, settings.gid)
-    return foreign.run(settings, opened, pool, opened=notifier.ready)
+    _let_go()
+    estate = foreign_premises.Estate(argv, listening, Notices(notifier))
+    return foreign.run(premises, estate, pool)
 
 
 def clean(environ: dict[bytes, bytes]) -> None:

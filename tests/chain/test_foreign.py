@@ -468,6 +468,116 @@ def test_a_hangup_is_no_end(start: Make) -> None:
     assert server.stop() == 0
 
 
+# New settings
+
+
+class Words:
+    """An options file, and the server that goes by it."""
+
+    def __init__(self, start: Make, room: Path) -> None:
+        self._start, self.path = start, room / "options"
+
+    def start(self, text: str, *words: str) -> Running:
+        self.path.write_text(text, encoding="ascii")
+        self.server = self._start("-v", f"--config={self.path}", *words)
+        self.server.has(r"status: 0/\d+")
+        return self.server
+
+    def change(self, text: str) -> None:
+        self.path.write_text(text, encoding="ascii")
+        self.server.signal(signal.SIGHUP)
+
+
+@pytest.fixture
+def words(start: Make, room: Path) -> Words:
+    return Words(start, room)
+
+
+def test_a_hangup_has_settings_read_anew(words: Words) -> None:
+    server = words.start("banner one", "--", "true")
+    assert server.read() == b"one"
+    port = free_port()
+    words.change(f"banner two\nlisten {HOST}:{port}\nconcurrency 7")
+    wait_for(lambda: server.read() == b"two")
+    with server.connect(port) as client:
+        assert read_all(client) == b"two"
+    server.has("status: 0/7")
+    words.change("banner three")
+    wait_for(lambda: is_refused(port))
+    assert server.read() == b"three"
+
+
+@pytest.mark.parametrize(
+    "text", ["no such option", "concurrency many", "implicit-tls", "listen nowhere:x"]
+)
+def test_settings_that_can_not_be_leave_the_old_ones(words: Words, text: str) -> None:
+    server = words.start("banner one", "--", "true")
+    words.change(f"banner two\n{text}")
+    server.has("not reloaded: .*")
+    assert server.read() == b"one"
+    words.change("banner three")
+    wait_for(lambda: server.read() == b"three")
+
+
+def test_new_limits_hold_for_who_is_there(words: Words) -> None:
+    server = words.start("per-source 2\nbanner one", "--", "cat")
+    with server.connect() as first:
+        assert first.recv(3) == b"one"
+        words.change("per-source 1\nrefuse no\nbanner two\nconcurrency 7")
+        server.has("status: 1/7")
+        assert server.read() == b"no\r\n"
+        first.sendall(b"x")
+        assert first.recv(1) == b"x"
+    server.has(r"end \d+ .*")
+    with server.connect() as again:
+        assert again.recv(3) == b"two"
+
+
+def test_options_of_our_own_chain_are_warned_of(start: Make, room: Path) -> None:
+    words = ("--metrics", str(room / "metrics"), "--journal")
+    server = start(*words, "--", "true")
+    server.read()
+    heads = [line.partition(" has")[0] for line in server.lines]
+    assert heads == ["--metrics", "--journal"]
+    quiet = start("-q", *words, "--", "true")
+    quiet.read()
+    assert quiet.lines == []
+
+
+# What the service manager hears
+
+
+def test_a_manager_hears_of_each_state(words: Words, room: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(room / "notify"))
+        manager.settimeout(30)
+        words.path.write_text("", encoding="ascii")
+        env = {"NOTIFY_SOCKET": str(room / "notify")}
+        server = words._start(f"--config={words.path}", "--", "true", env=env)
+        assert manager.recv(99) == b"READY=1"
+        server.signal(signal.SIGHUP)
+        assert manager.recv(99).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(99) == b"READY=1"
+        assert server.stop() == 0
+        assert manager.recv(99) == b"STOPPING=1"
+
+
+def test_a_supervisor_gets_one_line(start: Make) -> None:
+    reader, writer = os.pipe()
+    server = start("--notify-fd", "9", "--", "echo", "here", places={9: writer})
+    os.close(writer)
+    with open(reader, "rb") as told:
+        assert told.read() == b"\n"  # and it is closed
+        assert server.read() == b"here\n"
+
+
+def test_the_server_lets_go_of_0_and_1(start: Make) -> None:
+    server = start("-v", "--", "true")
+    server.has("status: 0/40")
+    places = [os.readlink(f"/proc/{server.pid}/fd/{number}") for number in (0, 1)]
+    assert places == ["/dev/null", "/dev/null"]
+
+
 def test_nothing_is_left_of_what_has_ended(start: Make) -> None:
     server = start("--", "true")
     for _ in range(20):

@@ -197,8 +197,10 @@ def test_who_has_said_something_of_ucspitls_is_left_alone(
 
 
 def test_without_an_option_there_is_no_tls(start: Make) -> None:
-    found = start().environment()
-    assert not {*DESCRIPTORS, "UCSPITLS"} & set(found)
+    server = start()
+    found = server.environment()
+    assert not {name for name in found if name.startswith(("SSL", "UCSPI"))}
+    server.has("a certificate, and no TLS: .*")
 
 
 def test_without_a_certificate_there_is_no_tls(tools: Tools, room: Path) -> None:
@@ -416,8 +418,36 @@ def test_a_hangup_with_an_unusable_certificate_leaves_the_old_one(
     server.has("status: 0/40")
     (room / "cert.pem").write_text("no certificate\n", encoding="ascii")
     server.signal(signal.SIGHUP)
-    server.has(r"the certificates stay as they were: .*cert\.pem.*")
+    server.has(r"not reloaded: .*cert\.pem.*")
     assert read_tls(server, client_context) == b"here\n"
+
+
+def test_tls_comes_and_goes_with_the_settings(
+    tools: Tools,
+    room: Path,
+    certificate: Certificate,
+    client_context: ssl.SSLContext,
+) -> None:
+    servers = Servers(tools, room)
+    options = room / "options"
+    tls = f"certificate {certificate.certificate}\nkey {certificate.key}\n"
+    try:
+        options.write_text("banner one", encoding="ascii")
+        server = servers.start("-v", f"--config={options}", "--", "true")
+        assert server.read() == b"one"
+        for count in (2, 1):
+            more = f"tls-environment\ntls-workers {count}\nbanner two"
+            options.write_text(tls + more, encoding="ascii")
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: len(workers(server)) == count)  # noqa: B023  # at once
+            assert read_tls(server, client_context) == b"two"
+        options.write_text("banner three", encoding="ascii")
+        server.signal(signal.SIGHUP)
+        wait_for(lambda: not workers(server))
+        assert server.read() == b"three"
+        assert server.stop() == 0
+    finally:
+        servers.close()
 
 
 def test_an_unusable_certificate_is_hard(

@@ -106,5 +106,5 @@ def test_a_renewal_that_fails_leaves_who_is_there(factory: Factory) -> None:
     pool = pool_of(factory, 2)
     factory.is_broken = True
     with pytest.raises(Failure, match="no key"):
-        pool.renew()
+        pool.renew(3, factory.start)
     assert not pool.is_short

@@ -90,7 +90,8 @@ class Connection:
         if not is_at_once:
             self._greet(self._client.fileno())
         self._find_out()
-        self._tell(has_tls=pool is not None)
+        has_tls = pool is not None and (is_at_once or manner.is_delayed)
+        self._tell(has_tls=has_tls)
         decision = self._judge()
         self._log(is_denied=decision.is_denied)
         if decision.is_denied:

@@ -44,13 +44,25 @@ class Entrance:
         self, settings: "Settings", proxies: "Networks | None", report: "Report"
     ) -> None:
         """Take the networks of proxies, too; None without any."""
+        self.children: dict[int, Child] = {}
+        self.renew(settings, proxies, report)
+
+    def renew(
+        self, settings: "Settings", proxies: "Networks | None", report: "Report"
+    ) -> None:
+        """Go by other limits, for who is there as well.
+
+        Connections that are over are forgotten, and refusals that were told of.
+        """
         self._settings = settings
         self._proxies = proxies
         self._report = report
         self._limit = settings.concurrency(is_foreign=True)
         each = settings.per_source
         self._admission = Admission(MOST_RECENT, each, settings.min_delay_seconds)
-        self.children: dict[int, Child] = {}
+        for child in self.children.values():
+            if child.source is not None:
+                self._admission.resume(child.source, monotonic())
         self.has_refusal = settings.closes_when_full
 
     @property

@@ -22,7 +22,7 @@ class Manner:
     name: ours, for TCPLOCALHOST. banner: sent first. networks: who sends a PROXY
     header, None when nobody may. is_delayed: TLS when the program asks for it.
     is_at_once: TLS before the program starts, whatever the listener. is_telling: the
-    program gets the variables about TLS. lacks_certificate: TLS is asked for, in vain.
+    program gets the variables about TLS.
     """
 
     def __init__(self, settings: "Settings", *, has_tls: bool) -> None:
@@ -45,8 +45,6 @@ class Manner:
         self.networks = settings.proxies
         self.is_delayed = has_tls and "ucspi-tls" in words
         self.is_telling = "tls-environment" in words
-        is_asked = self.is_telling or "ucspi-tls" in words
-        self.lacks_certificate = is_asked and not has_tls
         self.is_at_once = has_tls and self.is_telling and not self.is_delayed
         self._link = _foreseen(self.chain)
 

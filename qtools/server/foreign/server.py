@@ -11,47 +11,33 @@ import posix
 from select import EPOLLIN, epoll
 from time import monotonic
 
-from qtools.errors import EXIT_DONE, EXIT_TEMPORARY, Failure, Hard
+from qtools.errors import EXIT_DONE, EXIT_TEMPORARY, Failure
 from qtools.server.foreign.connection import Connection, remote_end
 from qtools.server.foreign.entrance import Entrance
-from qtools.server.foreign.manner import Manner
 from qtools.server.foreign.report import Report
 from qtools.server.foreign.signals import RELOAD, TERMINATE, Signals, terminate
+from qtools.server.tls.pool import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from qtools.server.environment import End
-    from qtools.server.settings import Settings
-    from qtools.server.tls.pool import Pool
-
-    Listeners = list[tuple[_socket.socket, bool]]
+    from qtools.server.foreign.premises import Estate, Premises
 
 PAUSE_SECONDS = 0.1  # without descriptors or memory; somebody else has to give some up
 TICK_SECONDS = 1.0  # between looks at a drain or a missing TLS worker
 GRACE_SECONDS = 5.0  # between SIGTERM to the programs and our end
 
 
-def run(
-    settings: "Settings",
-    listeners: "Listeners",
-    tls: "Pool | None",
-    opened: "Callable[[], object]" = bool,
-) -> int:
+def run(premises: "Premises", estate: "Estate", pool: "Pool | None") -> int:
     """Serve until SIGTERM and a drain; give the exit code.
 
-    listeners: non-blocking sockets, and whether TLS is spoken there at once. tls: the
-    workers, None without a certificate. opened: called when signals are obeyed and
-    clients are served.
-    Raises: Hard for settings that can't be.
+    pool: the TLS workers, None without a certificate.
+    Raises: Hard when nobody can be told that clients are served.
     """
-    if tls is None and any(is_tls for _, is_tls in listeners):
-        raise Hard("a listener with TLS needs --certificate")
-    manner = Manner(settings, has_tls=tls is not None)
-    server = Server(settings, manner, listeners, tls)
-    opened()
+    server = Server(premises, estate, pool)
+    estate.notices.opened(premises.settings)
     return server.run()
 
 
@@ -59,18 +45,12 @@ class Server:
     """The loop."""
 
     def __init__(
-        self,
-        settings: "Settings",
-        manner: Manner,
-        listeners: "Listeners",
-        pool: "Pool | None",
+        self, premises: "Premises", estate: "Estate", pool: "Pool | None"
     ) -> None:
-        self._drain_seconds = settings.drain_seconds
-        self._manner = manner
-        self._listeners = {one.fileno(): (one, is_tls) for one, is_tls in listeners}
+        self._estate = estate
         self._pool = pool
-        is_verbose, is_quiet = settings.is_verbose, settings.is_quiet
-        self._report = Report(is_verbose=is_verbose, is_quiet=is_quiet)
+        self._take_over(premises)
+        settings, manner = premises.settings, premises.manner
         self._entrance = Entrance(settings, manner.networks, self._report)
         self._signals = Signals()
         self._loop = epoll()
@@ -80,13 +60,19 @@ class Server:
         self._deadline: float | None = None  # of a drain
         self._is_over = False  # programs have been told to end
 
+    def _take_over(self, premises: "Premises") -> None:
+        """Go by these settings from now on."""
+        self._premises = premises
+        self._listeners = dict(premises.listeners)
+        settings = premises.settings
+        is_verbose, is_quiet = settings.is_verbose, settings.is_quiet
+        self._report = Report(is_verbose=is_verbose, is_quiet=is_quiet)
+
     def run(self) -> int:
         """Serve."""
         self._watch(self._signals.wakeup, on=True)
         if self._pool is not None:
-            self._pool.attend(self._watch, self._report.warn)
-        if self._manner.lacks_certificate:
-            self._report.warn("no TLS: -n and -s need --certificate")
+            self._pool.attend(self._watch, self._warn)
         self._entrance.tell_status()
         while not self._is_done():
             for listener in self._listeners:
@@ -176,8 +162,10 @@ class Server:
                 listener.close()
             if self._pool is not None:
                 self._pool.enter_child()
-            connection = Connection(self._manner, self._report, client, remote)
-            connection.run(self._pool, self._serial, is_tls=is_tls)
+            manner = self._premises.manner
+            connection = Connection(manner, self._report, client, remote)
+            pool = self._pool if self._premises.has_tls else None
+            connection.run(pool, self._serial, is_tls=is_tls)
         finally:
             posix._exit(EXIT_TEMPORARY)
 
@@ -200,22 +188,60 @@ class Server:
         for number in self._signals.take():
             if number == TERMINATE:
                 self._drain()
-            elif number == RELOAD and self._pool is not None:
-                self._renew(self._pool)
+            elif number == RELOAD and self._deadline is None:
+                self._reload()
 
-    def _renew(self, pool: "Pool") -> None:
-        """Have the certificates read anew; what is wrong with them leaves the old."""
-        if self._deadline is not None:
+    def _reload(self) -> None:
+        """Take up new settings; what is wrong with them leaves the old ones."""
+        notices = self._estate.notices
+        notices.reloading()
+        try:
+            premises = self._estate.reread()
+            self._renew_tls(premises)
+        except Failure as why:
+            self._report.warn(f"not reloaded: {why}")
+        else:
+            for descriptor in self._listeners.keys() - premises.listeners.keys():
+                self._watch(descriptor, on=False)
+            self._estate.keep()
+            self._take_over(premises)
+            manner = premises.manner
+            self._entrance.renew(premises.settings, manner.networks, self._report)
+            self._entrance.tell_status()
+        notices.opened(self._premises.settings)
+
+    def _renew_tls(self, premises: "Premises") -> None:
+        """Have certificates read anew, by as many workers as there are to be.
+
+        Raises: Failure, the old ones staying. Who has become somebody else by -u goes
+        on with the other settings all the same: he could not change any of them, else.
+        """
+        count = premises.settings.tls_workers
+        if not premises.has_tls:
+            if self._pool is not None:
+                self._pool.retire()
             return
         try:
-            pool.renew()
+            if self._pool is None:
+                self._pool = Pool(count, premises.launch)
+                self._pool.attend(self._watch, self._warn)
+            else:
+                self._pool.renew(count, premises.launch)
         except Failure as why:
+            if self._pool is None or premises.settings.uid < 0:
+                raise
             self._report.warn(f"the certificates stay as they were: {why}")
+
+    def _warn(self, text: str) -> None:
+        self._report.warn(text)
 
     def _drain(self) -> None:
         """Accept no more; a second time, wait no longer."""
         is_again = self._deadline is not None
-        self._deadline = monotonic() + (0 if is_again else self._drain_seconds)
+        if not is_again:
+            self._estate.notices.closing()
+        seconds = 0 if is_again else self._premises.settings.drain_seconds
+        self._deadline = monotonic() + seconds
         for descriptor, (listener, _) in self._listeners.items():
             self._watch(descriptor, on=False)
             listener.close()

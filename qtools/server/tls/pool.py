@@ -146,12 +146,19 @@ class Pool:
         self._workers += fresh
         self._observe(fresh)
 
-    def renew(self) -> None:
+    def renew(self, count: int, start: "Callable[[], TlsProcess]") -> None:
         """Start a new generation, which takes all connections from now on.
 
+        count, start: as for the first one.
         Raises: Failure, the old one staying then.
         """
-        fresh = self._started(self._count)
+        before = self._count, self._start
+        self._count, self._start = count, start
+        try:
+            fresh = self._started(count)
+        except Failure:
+            self._count, self._start = before
+            raise
         self._send_away()
         self._workers = fresh
         self._observe(fresh)

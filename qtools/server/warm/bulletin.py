@@ -1,51 +1,29 @@
 # SPDX-License-Identifier: ISC
-"""What a server tells whoever runs it: that it is ready, and what it has counted.
+"""What a warm server tells whoever runs it: notices, and what it has counted.
 
-It outlives a reload: readiness is announced to s6 once, on a descriptor that is closed
-then, and what was counted under other settings was counted all the same.
+It outlives a reload: what was counted under other settings was counted all the same.
 """
 
 from qtools.errors import Failure
 from qtools.server import metrics
-from qtools.system import notify
+from qtools.server.notices import Notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qtools.server.settings import Settings
+    from qtools.system import notify
 
 METRICS_SECONDS = 10.0
-FIRST = 3  # descriptors below are nobody's to be notified on
 
 
-class Bulletin:
+class Bulletin(Notices):
     """The master's voice."""
 
-    def __init__(self, notifier: notify.Notifier) -> None:
-        self._notifier = notifier
-        self._has_notified = False
+    def __init__(self, notifier: "notify.Notifier") -> None:
+        super().__init__(notifier)
         self._counters = metrics.Counters()
         self._publish_at = 0.0
-
-    def opened(self, settings: "Settings") -> None:
-        """Tell who started us that clients may come.
-
-        Raises: Hard when the descriptor for it, named by the settings, is none.
-        """
-        self._notifier.ready()
-        descriptor = settings.notify_descriptor
-        if descriptor >= FIRST and not self._has_notified:
-            self._has_notified = True
-            notify.notification(descriptor)
-
-    def reloading(self) -> None:
-        """Tell who started us that settings are read anew."""
-        self._notifier.reloading()
-
-    def closing(self) -> None:
-        """Tell who started us that we are about to end."""
-        self._notifier.stopping()
 
     def count(self, generation: int, packed: bytes) -> None:
         """Take what a login worker has counted.
