@@ -4,7 +4,7 @@
 A socket that listens for both families reports IPv4 peers as ::ffff:192.0.2.1; here
 they are what they were sent as, so that nobody gets past a rule or a limit by the
 family of the listener. The C library parses: the standard library's ipaddress would be
-memory in every process, for less than is here.
+memory in every process, for less than is here. Names of hosts are checked here as well.
 """
 
 from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -12,8 +12,10 @@ from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from qtools.errors import Hard
 from qtools.system.fdio import UNKNOWN
 
+NAME_OCTETS = 253  # RFC 1035's 255 less a length and the root
 SOURCE_BITS = 64  # of an IPv6 address: whoever has one of these has all of them
 
+_NAMING = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.-")
 _MAPPED = bytes(10) + b"\xff\xff"  # what stands before an IPv4 address
 _MAPPED_BITS = 8 * len(_MAPPED)
 _UNIX_PEERS = (UNKNOWN, b"")  # what a peer on a unix-domain socket is called
@@ -55,6 +57,16 @@ def source_of(address: bytes) -> bytes:
         return text(octets)
     network = octets[: SOURCE_BITS // 8].ljust(len(octets), b"\0")
     return b"%b/%d" % (text(network), SOURCE_BITS)
+
+
+def host_name(word: bytes) -> bytes:
+    """Give what a client calls a host, in small letters; empty if that is no name.
+
+    A dot at the end goes. What is left can stand in a log, and in the environment.
+    """
+    name = word.lower().removesuffix(b".")
+    is_whole = 0 < len(name) <= NAME_OCTETS and _NAMING.issuperset(name)
+    return name if is_whole and name == name.strip(b".-") else b""
 
 
 class Networks:

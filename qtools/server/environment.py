@@ -7,14 +7,19 @@ known is unset, not empty, and that goes for what we were started with ourselves
 See: tcp-environ(5), sslserver(1) on -e; ucspi-unix for clients on a UNIX socket.
 """
 
+from qtools.server.addresses import host_name, plain
 from qtools.system.fdio import UNKNOWN
 from qtools.system.ucspi import CONTROL, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from qtools.protocol.proxy import Header
+
     End = tuple[bytes, int]  # address and port; of a UNIX socket UNKNOWN, or its path
 
 MAPPED = b"::ffff:"
+SOME_TLS = b"TLS"  # of a version that nobody tells
+_VISIBLE = frozenset(range(0x21, 0x7F))
 
 INTERFACE = b"TCP6INTERFACE"
 UNIX_PATH = b"UNIXLOCALPATH"
@@ -42,16 +47,15 @@ def variables(
     if remote[0] in (b"", UNKNOWN):
         return {b"PROTO": b"UNIX", UNIX_PATH: local[0]}
     (here, interface), (there, _) = _cut(local[0]), _cut(remote[0])
-    mapping = b"" if b":" in there else MAPPED
     ports = b"%d" % local[1], b"%d" % remote[1]
     found = {
-        b"PROTO": b"TCP" if mapping else b"TCP6",
+        b"PROTO": b"TCP6" if b":" in there else b"TCP",
         b"TCPLOCALIP": here,
-        b"TCP6LOCALIP": mapping + here,
+        b"TCP6LOCALIP": _mapped(here),
         b"TCPLOCALPORT": ports[0],
         b"TCP6LOCALPORT": ports[0],
         b"TCPREMOTEIP": there,
-        b"TCP6REMOTEIP": mapping + there,
+        b"TCP6REMOTEIP": _mapped(there),
         b"TCPREMOTEPORT": ports[1],
         b"TCP6REMOTEPORT": ports[1],
     }
@@ -67,7 +71,32 @@ def variables(
 def _cut(address: bytes) -> tuple[bytes, bytes]:
     """Give an address as people write it, and the interface that is its scope."""
     bare, _, interface = address.partition(b"%")
-    return bare.removeprefix(MAPPED), interface
+    return plain(bare), interface
+
+
+def _mapped(address: bytes) -> bytes:
+    """Give an address as it is in IPv6; of the two ends each may need it or not."""
+    return address if b":" in address else MAPPED + address
+
+
+def of_proxied_tls(header: "Header") -> dict[bytes, bytes]:
+    """Give what a proxy tells of the client's TLS; nothing if there is none.
+
+    SSL_PROTOCOL is always there, since it is what says that TLS is on. Parts are the
+    client's choice: a name is a host's, the rest visible ASCII, or left out.
+    """
+    if not header.is_tls:
+        return {}
+    version, cipher = (
+        word if _VISIBLE.issuperset(word) else b""
+        for word in (header.tls_version, header.tls_cipher)
+    )
+    told = {
+        b"SSL_PROTOCOL": version or SOME_TLS,
+        b"SSL_CIPHER": cipher,
+        b"SSL_TLS_SNI_SERVERNAME": host_name(header.authority),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def with_tls_names(found: dict[bytes, bytes]) -> dict[bytes, bytes]:

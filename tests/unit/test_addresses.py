@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.errors import Hard
-from qtools.server.addresses import Networks, packed, plain, source_of, text
+from qtools.server.addresses import Networks, host_name, packed, plain, source_of, text
 
 Address = IPv4Address | IPv6Address
 
@@ -172,3 +172,40 @@ def test_any_text_is_networks_or_refused(listed: str) -> None:
     except Hard:
         return
     assert networks.holds(b"unknown") == ("unix" in listed)
+
+
+# Names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        (b"mx.example", b"mx.example"),
+        (b"MX.Example.", b"mx.example"),
+        (b"_pop3s._tcp.a", b"_pop3s._tcp.a"),
+        (b"a", b"a"),
+        (b"a" * 253, b"a" * 253),
+    ],
+)
+def test_a_host_has_a_name_in_small_letters(word: bytes, name: bytes) -> None:
+    assert host_name(word) == name
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        b"",
+        b".",
+        b"a..",
+        b".a",
+        b"-a",
+        b"a-",
+        b"a b",
+        b"a\0",
+        b"\xe4",
+        b"a:1",
+        b"a" * 254,
+    ],
+)
+def test_what_is_no_name_is_none(word: bytes) -> None:
+    assert host_name(word) == b""

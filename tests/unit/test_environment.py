@@ -3,7 +3,14 @@
 
 import pytest
 
-from qtools.server.environment import NAMES, put, variables, with_tls_names
+from qtools.protocol.proxy import Header
+from qtools.server.environment import (
+    NAMES,
+    of_proxied_tls,
+    put,
+    variables,
+    with_tls_names,
+)
 
 IPV4 = {
     b"PROTO": b"TCP",
@@ -91,3 +98,35 @@ def test_every_variable_that_is_ever_set_is_one_that_is_unset() -> None:
     most = with_tls_names(variables(local, remote, b"a", b"b", b"c"))
     least = variables((b"/run/pop3", 0), (b"", 0), b"", None, None)
     assert set(most) | set(least) <= set(NAMES)
+
+
+def test_each_end_is_mapped_by_itself() -> None:
+    """A proxy may tell of two ends that no one connection has."""
+    found = variables((b"2001:db8::1", 110), REMOTE, b"", None, None)
+    assert (found[b"PROTO"], found[b"TCP6LOCALIP"]) == (b"TCP", b"2001:db8::1")
+    assert found[b"TCP6REMOTEIP"] == b"::ffff:198.51.100.7"
+    found = variables(LOCAL, (b"2001:db8::2", 5), b"", None, None)
+    assert (found[b"PROTO"], found[b"TCP6LOCALIP"]) == (b"TCP6", b"::ffff:192.0.2.1")
+    assert found[b"TCP6REMOTEIP"] == b"2001:db8::2"
+
+
+def header(version: bytes, cipher: bytes, authority: bytes) -> Header:
+    made = Header(16)
+    made.is_tls = True
+    made.tls_version, made.tls_cipher, made.authority = version, cipher, authority
+    return made
+
+
+def test_what_a_proxy_tells_of_tls() -> None:
+    found = of_proxied_tls(header(b"TLSv1.3", b"AES", b"MX.Example."))
+    assert found == {
+        b"SSL_PROTOCOL": b"TLSv1.3",
+        b"SSL_CIPHER": b"AES",
+        b"SSL_TLS_SNI_SERVERNAME": b"mx.example",
+    }
+    assert of_proxied_tls(Header(16)) == {}
+
+
+@pytest.mark.parametrize("word", [b"", b"\0", b"a b", b"a\nb", b"\xff", b"\x7f"])
+def test_tls_is_on_whatever_a_proxy_can_not_say_of_it(word: bytes) -> None:
+    assert of_proxied_tls(header(word, word, word)) == {b"SSL_PROTOCOL": b"TLS"}

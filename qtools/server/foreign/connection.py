@@ -127,15 +127,7 @@ class Connection:
         if header.source and header.destination:
             self._remote = plain(header.source[0]), header.source[1]
             self._local = plain(header.destination[0]), header.destination[1]
-        if header.is_tls:
-            told = {
-                b"SSL_PROTOCOL": header.tls_version or b"TLS",
-                b"SSL_CIPHER": header.tls_cipher,
-                b"SSL_TLS_SNI_SERVERNAME": header.authority,
-            }
-            self._tls_told = {
-                name: v for name, v in told.items() if v and b"\0" not in v
-            }
+        self._tls_told = environment.of_proxied_tls(header)
 
     def _greet(self, descriptor: int) -> None:
         banner = self._manner.banner

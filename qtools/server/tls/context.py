@@ -16,6 +16,7 @@ from os import fstat
 from ssl import _ssl  # type: ignore[attr-defined]  # nothing public reads a file
 
 from qtools.errors import Hard, from_os_error
+from qtools.server.addresses import host_name
 from qtools.server.tls import dump as tls_dump
 from qtools.server.tls.connection import ServerContext, TlsSocket
 
@@ -36,8 +37,6 @@ VERIFY = {
 }
 EVERYBODY = 0o007  # bits of a mode
 
-# What a host is called, here and in a log; whatever else a client asks for is no name.
-HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 PEM = re.compile(
     "-----BEGIN (TRUSTED |X509 |)CERTIFICATE-----.*?-----END \\1CERTIFICATE-----\n?",
     re.DOTALL,
@@ -63,8 +62,8 @@ def _chooser(named: dict[str, ServerContext]) -> "Choose":
     def choose(
         connection: TlsSocket, asked: str | None, _context: ssl.SSLContext
     ) -> None:
-        name = (asked or "").lower().removesuffix(".")
-        if not HOST_NAME.fullmatch(name):
+        name = host_name((asked or "").encode("ascii", "replace")).decode()
+        if not name:
             return
         connection.asked = name
         chosen = named.get(name) or named.get("*." + name.partition(".")[2])

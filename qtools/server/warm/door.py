@@ -7,6 +7,7 @@ import posix
 from qtools.errors import Failure
 from qtools.protocol import proxy
 from qtools.server.admission import Admission
+from qtools.server.environment import of_proxied_tls
 from qtools.server.rules import Rules
 from qtools.server.warm.guest import Guest
 from qtools.system.cdb import Cdb
@@ -199,11 +200,7 @@ def read_header(held: "_socket.socket", guest: Guest) -> Guest | None:
     held.recv(header.octets, _socket.MSG_DONTWAIT)
     local = header.destination or guest.local
     behind = Guest(local, header.source or guest.remote, guest.began)
-    if header.is_tls:
-        behind.tls = {
-            b"SSL_PROTOCOL": header.tls_version or b"TLS",
-            b"SSL_CIPHER": header.tls_cipher,
-        }
+    behind.tls = of_proxied_tls(header)
     return behind
 
 
