@@ -21,6 +21,7 @@ from bench.standing import (
     POPA3D_DAEMON,
     POPSERVER,
     POPSERVER_DB,
+    POPSERVER_SPARE,
     everybody,
     most_sessions,
     selected,
@@ -40,7 +41,7 @@ _WARMING_WIDTH = 8
 _PATIENCE_SECONDS = 30.0
 _DESCRIPTORS = 15_000
 _MANY = 1000  # more than so many are for servers without a process for each
-_EVENT_DRIVEN = (POPSERVER, POPSERVER_DB, TUNED, ONE_UID)
+_EVENT_DRIVEN = (POPSERVER, POPSERVER_SPARE, POPSERVER_DB, TUNED, ONE_UID)
 # What other servers have room for as they come; more clients would wait for ever.
 _ROOM = {POPA3D_DAEMON: 400, "dovecot": 100}
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from bench.people import Household
 
 POPSERVER = "popserver"
+MOST_USERS = 200
+POPSERVER_SPARE = "popserver spare"
 POPSERVER_DB = "popserver db"
 POPA3D_DAEMON = "popa3d daemon"
 SOLID = "solid-pop3d"
@@ -79,7 +81,9 @@ def ready() -> Daemon:
 def popservers(household: Household, identity: Identity | None = None) -> list[Daemon]:
     """Give our own server with system users, and with an account database.
 
-    All accounts of the database have one uid.
+    By the first row each login is a fork; by the second a process waits for every user
+    who comes again, which the default does for 32. All accounts of the database have
+    one uid.
     """
     place = installed(household)
     if place is None:
@@ -87,20 +91,28 @@ def popservers(household: Household, identity: Identity | None = None) -> list[D
     if not (place / "popserver").exists():
         print("bench: popserver left out: make install has not put one in place")
         return []
-    rows = [_popserver(place, POPSERVER, (), identity)]
+    rows = [
+        _popserver(place, POPSERVER, (), identity, spare=0),
+        _popserver(place, POPSERVER_SPARE, (), identity, spare=MOST_USERS),
+    ]
     accounts = database(household, place, household.make_virtual())
     if accounts is not None:
         source = ("--accounts", f"db:{accounts}")
-        rows.append(_popserver(place, POPSERVER_DB, source, identity))
+        rows.append(_popserver(place, POPSERVER_DB, source, identity, spare=64))
     return rows
 
 
 def _popserver(
-    place: Path, name: str, source: tuple[str, ...], identity: Identity | None
+    place: Path,
+    name: str,
+    source: tuple[str, ...],
+    identity: Identity | None,
+    *,
+    spare: int,
 ) -> Daemon:
     port, tls_port = free_port(), 0
     options = ["-c", str(MOST_CLIENTS), "--per-source", "0", "--min-delay", "0"]
-    options += ["-R", "-H", "-l0"]
+    options += ["-R", "-H", "-l0", "--spare-sessions", str(spare)]
     if identity is not None:
         tls_port = free_port()
         options += ["--certificate", str(identity.certificate)]
