@@ -190,6 +190,16 @@ def test_who_would_wait_too_long_is_told_at_once(
     assert verifier.requests() == asked[:DEPTH]
 
 
+def test_who_has_been_sent_is_asked_until_the_answer(office: Office) -> None:
+    verifier = office.open()
+    asked = [office.ask() for _ in range(DEPTH + 1)]
+    assert [office.desks.is_asked(each) for each in asked] == [True] * DEPTH + [False]
+    verifier.say(packets.ANSWER, asked[0], 1)
+    office.hear(verifier)
+    assert not office.desks.is_asked(asked[0])
+    assert office.desks.is_asked(asked[DEPTH])
+
+
 def test_a_desk_that_is_added_later_serves_the_queue(office: Office) -> None:
     asked = [office.ask() for _ in range(2 * DEPTH + 1)]
     first, second = office.open(), office.open()

@@ -131,6 +131,22 @@ def test_a_client_is_who_he_is(lobby: Lobby) -> None:
     assert client.recv(10) == b"+OK"
 
 
+def test_small_replies_leave_at_once(lobby: Lobby) -> None:
+    lobby.connect()
+    held, _ = lobby.accept()
+    assert held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_door_that_is_shut_turns_away_who_still_waits(lobby: Lobby) -> None:
+    waiting = lobby.connect()
+    where = lobby.listener.getsockname()
+    lobby.door.shut()
+    with pytest.raises(ConnectionResetError):
+        waiting.recv(1)
+    with pytest.raises(ConnectionRefusedError), socket.socket() as late:
+        late.connect(where)
+
+
 def test_of_a_unix_socket_nothing_is_known(house: House, tmp_path: Path) -> None:
     lobby = Lobby(house, "--proxy-from", "unix", place=f"unix:{tmp_path}/pop3")
     lobby.connect()

@@ -114,7 +114,10 @@ class Accounting:
         self._write(self._log(guest), f"Info::END::{mechanism}", user, note)
 
     def resumed(self, packet: bytes) -> tuple[bytes, float]:
-        """Give source and beginning of a session that was begun before us."""
+        """Give source and beginning of a session that was begun before us.
+
+        Of one whose tag makes no sense, a source of its own: its worker went mad.
+        """
         try:
             found = Tag(*read_fields(packet, 1))
         except ValueError:

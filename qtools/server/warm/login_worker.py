@@ -184,10 +184,7 @@ class LoginWorker:
 
     def _session_lives(self, identifier: int, packet: bytes) -> None:
         """Count a session that was begun before us, by what a worker said of it."""
-        try:
-            source, began = self._accounting.resumed(packet)
-        except ValueError:
-            return  # it was mad, or somebody else's; that worker is gone
+        source, began = self._accounting.resumed(packet)
         self._door.admission.resume(source, self.now)
         self._serving[identifier] = source, began
 
