@@ -7,7 +7,7 @@ with the settings is found here, before the first client comes.
 
 import posix
 
-from qtools.errors import Hard, from_os_error
+from qtools.errors import Failure, Hard, from_os_error
 from qtools.server import environment, listeners, unheeded
 from qtools.server.notices import Notices
 from qtools.server.settings import Settings
@@ -86,6 +86,19 @@ class Listening:
                 held.close()
         self._bound = self._fresh
 
+    def drop(self) -> None:
+        """Close the listeners that only settings wanted which turned out wrong."""
+        for name, held in self._fresh.items():
+            if self._bound.get(name) is not held:
+                held.close()
+        self._fresh = self._bound
+
+    def close(self) -> None:
+        """Close all that were bound here."""
+        self.drop()
+        for held in self._bound.values():
+            held.close()
+
 
 def run(argv: list[str], settings: Settings) -> int:
     """Serve until told to end; give the exit code.
@@ -101,20 +114,23 @@ def run(argv: list[str], settings: Settings) -> int:
         return demo.run(argv)
     notifier = notify.Notifier(posix.environ)
     listening = Listening(posix.environ)
-    opened = listening.open(settings)
-    listening.keep()
-    if settings.prints_port:
-        print_port(opened[0][0])
     clean(posix.environ)
-    chain = warm.read(settings.chain)
-    _warn(argv, settings, opened, is_foreign=chain is None)
-    if chain is None:
-        return _run_foreign(argv, settings, (opened, listening, notifier))
-    if chain.log_descriptor not in from_starter:
+    chain = warm.read(settings.chain)  # what is wrong with it is known before a port is
+    if chain is not None and chain.log_descriptor not in from_starter:
         chain.log_descriptor = NO_LOG  # whatever is there by now is ours
-    become(settings.uid, settings.gid)
-    place = (opened, listening, notifier)
-    return master_of(argv, settings, chain, place).run()
+    try:
+        opened = listening.open(settings)
+        listening.keep()
+        if settings.prints_port:
+            print_port(opened[0][0])
+        _warn(argv, settings, opened, is_foreign=chain is None)
+        place = (opened, listening, notifier)
+        if chain is None:
+            return _run_foreign(argv, settings, place)
+        become(settings.uid, settings.gid)
+        return master_of(argv, settings, chain, place).run()
+    finally:
+        listening.close()
 
 
 def _warn(
@@ -160,7 +176,11 @@ def master_of(
 
     def reread() -> Premises:
         anew = Settings(argv)
-        made = premises(anew, listening.open(anew))
+        try:
+            made = premises(anew, listening.open(anew))
+        except Failure:
+            listening.drop()
+            raise
         listening.keep()
         return made
 
