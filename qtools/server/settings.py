@@ -11,6 +11,7 @@ import posix
 from qtools.errors import Hard, from_os_error
 from qtools.server.addresses import Networks
 from qtools.server.tls import settings as tls
+from qtools.server.tls.common import HANDSHAKE_SECONDS
 from qtools.system.options import Option, Values, parse
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ OPTIONS = (
     Option("", "refuse", "TEXT", "say this to whom a limit keeps out"),
     Option("", "login-timeout", "SECONDS", "longest stay before login (1200)"),
     Option("", "proxy-from", "NETWORKS", "who sends a PROXY header, and must"),
-    Option("", "tls-workers", "N", "TLS processes (one a processor)"),
+    Option("", "tls-workers", "N", "TLS processes (one a processor, up to 4)"),
     Option("", "verifiers", "N", "processes that check passwords (2)"),
     Option("", "spare-sessions", "N", "session processes kept for the next login (32)"),
     Option("", "spare-seconds", "SECONDS", "how long each of them is kept (15)"),
@@ -79,11 +80,11 @@ FOREIGN_CONCURRENCY = 40  # tcpserver's: each is a process or three
 BACKLOG = 1024  # one that is full costs a client a second: its SYN is sent again
 PER_SOURCE = 50  # popa3d's: an office behind one address, but not a whole flood
 MIN_DELAY_SECONDS = 0  # popa3d's 10 would allow 5 logins a second from one source
-HANDSHAKE_SECONDS = 26  # sslserver's
 LOGIN_SECONDS = 1200  # a client that only says NOOP has to go some day
 DRAIN_SECONDS = 30
 SPARE_SESSIONS = 32  # about a MiB each
 SPARE_SECONDS = 15  # a client that comes back at once, not one that comes each minute
+MOST_TLS_WORKERS = 4  # unless told: 8 MB each, for hundreds of handshakes a second
 VERIFIERS = 2  # while one computes a slow hash another answers
 MOST_OPTION_OCTETS = 65536
 LARGEST_ID = 2**32 - 2  # the last number means "leave as is"
@@ -124,7 +125,9 @@ class Settings:
             values.number("spare-seconds", SPARE_SECONDS),
         )
         self.verifiers = values.number("verifiers", VERIFIERS, 1)
-        self.tls_workers = values.number("tls-workers", processors(), 1)
+        self.tls_workers = values.number(
+            "tls-workers", min(processors(), MOST_TLS_WORKERS), 1
+        )
         self.closes_when_full = "refuse" in values  # else the kernel holds them
         self.refusal = values.get("refuse", "").encode("utf-8", "surrogateescape")
         proxies = values.get("proxy-from", "")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 WARM = (
     *(("metrics", ""), ("syslog", ""), ("journal", "")),
     *(("login-timeout", ""), ("verifiers", "")),
+    *(("spare-sessions", ""), ("spare-seconds", "")),
 )
 FOREIGN = (
     *(("banner", ""), ("ident", "no-ident"), ("lookup", "no-lookup")),

@@ -15,7 +15,7 @@ from time import monotonic
 
 from qtools.system.fdio import UNKNOWN, peer_address
 
-HANDSHAKE_SECONDS = 30  # sslserver gives up after 26
+ANSWER_SECONDS = 30.0  # sslserver gives up after 26
 DUMP_OCTETS = 65536  # certificates in PEM come in the dump; a few KiB each
 
 CONTROL, READ, WRITE = b"SSLCTLFD", b"SSLREADFD", b"SSLWRITEFD"
@@ -59,8 +59,8 @@ class TlsControl:
         self.read = read
         self.write = write
 
-    def start(self) -> dict[bytes, bytes | None]:
-        """Ask for TLS and wait until it stands.
+    def start(self, seconds: float = ANSWER_SECONDS) -> dict[bytes, bytes | None]:
+        """Ask for TLS and wait until it stands; seconds: how long at most.
 
         Gives the variables the server dumps; None is for one to be unset.
         Raises: TlsFailed.
@@ -68,17 +68,17 @@ class TlsControl:
         previous = _signal.signal(_signal.SIGTERM, _give_up)
         try:
             posix.write(self.control, b"Y")
-            return _parse(self._dump())
+            return _parse(self._dump(seconds))
         except OSError as why:
             raise TlsFailed from why
         finally:
             _signal.signal(_signal.SIGTERM, previous)
 
-    def _dump(self) -> bytes:
+    def _dump(self, seconds: float) -> bytes:
         """Read up to the empty entry that ends the dump."""
         readable = poll()
         readable.register(self.control, POLLIN)
-        deadline = monotonic() + HANDSHAKE_SECONDS
+        deadline = monotonic() + seconds
         dump = b""
         while not (dump.endswith(b"\0\0") or dump == b"\0"):
             left = deadline - monotonic()

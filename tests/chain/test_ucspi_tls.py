@@ -13,9 +13,13 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from qtools.server.foreign import tls
+from qtools.server.tls import pool as tls_pool
+from qtools.system.ucspi import TlsControl, TlsFailed
 from tests.chain.foreign import HOST, NAME, Make, Running, Servers, read_all, script
 from tests.chain.tls import Certificate, make_certificate
 from tests.conftest import Tools
@@ -171,6 +175,31 @@ def test_whom_a_limit_keeps_out_hears_nothing_in_clear(
         client.sendall(b"x")
         assert client.recv(1) == b"x"
         assert server.read() == b""
+
+
+class Sink:
+    """Stands for TLS workers that take a connection and say nothing."""
+
+    def send(self, _serial: int, _descriptors: list[int]) -> bool:
+        return True
+
+
+def test_a_handshake_may_take_as_long_as_the_settings_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+
+    def start(control: TlsControl, seconds: float) -> None:
+        asked.append(seconds)
+        for descriptor in {control.control, control.read, control.write}:
+            os.close(descriptor)
+        raise TlsFailed
+
+    monkeypatch.setattr(TlsControl, "start", start)
+    client, far = socket.socketpair()
+    with far, pytest.raises(TlsFailed):
+        tls.at_once(cast("tls_pool.Pool", Sink()), 1, client, 100)
+    assert asked[0] > 100
 
 
 # TLS when the program asks for it
@@ -430,14 +459,14 @@ def test_tls_comes_and_goes_with_the_settings(
 ) -> None:
     servers = Servers(tools, room)
     options = room / "options"
-    tls = f"certificate {certificate.certificate}\nkey {certificate.key}\n"
+    files = f"certificate {certificate.certificate}\nkey {certificate.key}\n"
     try:
         options.write_text("banner one", encoding="ascii")
         server = servers.start("-v", f"--config={options}", "--", "true")
         assert server.read() == b"one"
         for count in (2, 1):
             more = f"tls-environment\ntls-workers {count}\nbanner two"
-            options.write_text(tls + more, encoding="ascii")
+            options.write_text(files + more, encoding="ascii")
             server.signal(signal.SIGHUP)
             wait_for(lambda: len(workers(server)) == count)  # noqa: B023  # at once
             assert read_tls(server, client_context) == b"two"

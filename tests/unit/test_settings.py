@@ -52,7 +52,7 @@ DEFAULTS = {
     "handshake_seconds": 26,
     "drain_seconds": 30,
     "verifiers": 2,
-    "tls_workers": processors(),
+    "tls_workers": min(processors(), 4),
     "closes_when_full": False,
     "refusal": b"",
     "proxies": None,
@@ -354,3 +354,10 @@ def test_any_file_is_read_or_refused(text: bytes) -> None:
             return
         assert all(word.startswith("--") for word in words)
         assert len(words) <= text.count(b"\n") + 1
+
+
+def test_many_processors_are_not_many_tls_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(posix, "sched_getaffinity", lambda _: set(range(64)))
+    assert Settings(["popserver", "127.0.0.1", "0", "cat"]).tls_workers == 4

@@ -7,6 +7,7 @@ test's own memory.
 
 import os
 import re
+import select
 import ssl
 import subprocess
 import sys
@@ -482,3 +483,51 @@ def test_a_deadline_that_moved_away_is_not_missed() -> None:
     loop.turn()
     assert (past.was_late, moved.was_late, over.was_late) == (True, False, False)
     assert [entry[2] for entry in loop._heap] == [moved]
+
+
+class Faulty(Timer):
+    """Somebody whose every turn goes wrong."""
+
+    is_closable = False
+
+    def late(self) -> None:
+        raise ZeroDivisionError
+
+    def ready(self, _descriptor: int, _events: int) -> None:
+        raise ZeroDivisionError
+
+    def close(self) -> None:
+        if not self.is_closable:
+            raise KeyError
+
+
+def test_a_fault_at_a_deadline_is_not_the_end(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    loop = Loop()
+    past = Timer(loop.now - 1)
+    loop.time(Faulty(loop.now - 2))
+    loop.time(past)
+    loop.turn()
+    assert past.was_late
+    assert "unexpected ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("is_closable", [False, True])
+def test_a_fault_in_closing_is_not_the_end(
+    capfd: pytest.CaptureFixture[str], *, is_closable: bool
+) -> None:
+    loop = Loop()
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    faulty = Faulty(0)
+    faulty.is_closable = is_closable
+    loop.watch(faulty, reader, select.EPOLLIN)
+    for _ in range(2):  # who can't be closed is not told again
+        loop.time(Timer(0))
+        loop.turn()
+    os.close(reader)
+    os.close(writer)
+    said = capfd.readouterr().err
+    assert said.count("ZeroDivisionError") == 1 + is_closable
+    assert said.count("KeyError") == (not is_closable)

@@ -200,7 +200,8 @@ class Connection:
 
     def _start_tls(self, pool: "Pool", serial: int) -> None:
         try:
-            dump = tls.at_once(pool, serial, self._client)
+            seconds = self._manner.handshake_seconds
+            dump = tls.at_once(pool, serial, self._client, seconds)
         except TlsFailed:
             address = self._remote[0].decode("ascii", "replace")
             raise Temporary(f"TLS handshake failed with {address}") from None

@@ -43,6 +43,7 @@ class Manner:
         self.rules = _octets(settings.rules)
         self.is_rules_optional = settings.is_rules_optional
         self.networks = settings.proxies
+        self.handshake_seconds = settings.handshake_seconds
         self.is_delayed = has_tls and "ucspi-tls" in words
         self.is_telling = "tls-environment" in words
         self.is_at_once = has_tls and self.is_telling and not self.is_delayed

@@ -18,23 +18,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qtools.server.tls.pool import Pool
 
+GRACE_SECONDS = 5  # for a TLS worker that has much to do
 LOWEST = 10  # 3 to 9 are the chain's: 3 for the password, 5 for the session log
 OFFER = b"UCSPITLS"  # tells a program that it may offer TLS
 
 
 def at_once(
-    pool: "Pool", serial: int, client: _socket.socket
+    pool: "Pool", serial: int, client: _socket.socket, seconds: float
 ) -> dict[bytes, bytes | None]:
     """Have TLS done and put its cleartext on 0 and 1, in place of the client.
 
-    serial: the connection's. Gives what there is to tell about TLS; None is for a
+    serial: the connection's. seconds: for the handshake, after which the TLS worker is
+    the one to give up. Gives what there is to tell about TLS; None is for a
     variable to be unset. The client's socket is the TLS worker's alone afterwards.
     Raises: Temporary when there is no TLS, TlsFailed when the handshake fails.
     """
     clear, control = _hand_over(pool, serial, client)
     client.close()
     asking = TlsControl(control.detach(), *[clear.detach()] * 2)
-    dump = asking.start()
+    dump = asking.start(seconds + GRACE_SECONDS)
     asking.give_up()
     asking.switch()
     return dump

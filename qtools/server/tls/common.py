@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from qtools.server.tls.users import User
 
 CHUNK_OCTETS = 65536  # read at once; so much waits for a slow reader at most
-HANDSHAKE_SECONDS = 26.0  # sslserver's
+HANDSHAKE_SECONDS = 26  # sslserver's
 IDLE_SECONDS = 3600.0  # sslserver's; whoever is behind us has a shorter one
 LINGER_SECONDS = 2.0  # for the client to take the last words
 

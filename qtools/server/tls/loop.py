@@ -18,6 +18,7 @@ from qtools.system.guard import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Watcher(Protocol):
@@ -111,12 +112,20 @@ class Loop:
             elif timed.deadline() > self.now:
                 self.time(timed)
             else:
-                timed.late()
+                self._guard(timed.late)
 
     def _tell(self, watcher: "Watcher", descriptor: int, events: int) -> None:
-        """Tell one; a fault in one connection is not the end of thousands."""
+        """Tell one; whose turn goes wrong is at its end."""
+        if self._guard(lambda: watcher.ready(descriptor, events)):
+            return
+        if not self._guard(watcher.close):
+            self._guard(lambda: self.forget(descriptor))  # or it would come up for ever
+
+    def _guard(self, call: "Callable[[], None]") -> bool:
+        """Call; a fault in one connection is not the end of thousands."""
         try:
-            watcher.ready(descriptor, events)
+            call()
         except Exception as why:  # noqa: BLE001  # see above
             complain(argv, f"unexpected {type(why).__name__}: {why}")
-            watcher.close()
+            return False
+        return True
