@@ -9,12 +9,11 @@ import _socket
 import posix
 from sys import byteorder as _ORDER  # noqa: N812  # the kernel's, of an int
 
-from qtools.server.warm.packets import PACKET_OCTETS
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PACKET_OCTETS = 49152  # a packet is in the kernel's memory until it is read
 MOST_DESCRIPTORS = 3
 _ANCILLARY_OCTETS = _socket.CMSG_SPACE(4 * MOST_DESCRIPTORS)
 _INT_OCTETS = 4

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.server import channel
-from qtools.server.channel import MOST_DESCRIPTORS, Channel
-from qtools.server.warm.packets import PACKET_OCTETS
+from qtools.server.channel import MOST_DESCRIPTORS, PACKET_OCTETS, Channel
 
 
 @pytest.fixture

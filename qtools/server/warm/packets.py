@@ -33,7 +33,6 @@ from qtools.chain.request import MECHANISMS
 (ASK, WANT, ANSWER, STAMPS, LAUNCH, TIRED, TALLY, ENDED, LIVE) = range(16, 25)
 (VERIFIER, TLS, RULES, DRAIN, COUNTERS) = range(25, 30)
 
-PACKET_OCTETS = 49152  # a packet is in the kernel's memory until it is read
 FIELD_OCTETS = 32768
 
 UNKNOWN_COUNT = 2**64 - 1  # for octets that nobody made the session count
