@@ -48,11 +48,6 @@ class Notifier:
         """Say that we are about to end."""
         return self._send("STOPPING=1")
 
-    def status(self, text: str) -> bool:
-        """Show a line of text to the administrator."""
-        line = "".join(each if each.isprintable() else "?" for each in text)
-        return self._send(f"STATUS={line}")
-
     def _send(self, message: str) -> bool:
         address = self._address
         if address.startswith(b"@"):

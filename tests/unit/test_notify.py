@@ -47,8 +47,6 @@ def test_the_manager_hears_each_word(manager: Manager) -> None:
     assert manager.heard() == b"READY=1"
     assert notifier.stopping()
     assert manager.heard() == b"STOPPING=1"
-    assert notifier.status("7 sessions, 3 before login")
-    assert manager.heard() == b"STATUS=7 sessions, 3 before login"
 
 
 def test_reloading_names_the_moment(manager: Manager) -> None:
@@ -64,18 +62,6 @@ def test_the_variable_is_taken_away(manager: Manager) -> None:
     assert manager.environ == {b"PATH": b"/bin"}
 
 
-@given(st.text())
-def test_a_status_is_one_line_whatever_it_says(text: str) -> None:
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    name = b"\0qtools-status-%d" % os.getpid()
-    with here, there, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-        end.bind(name)
-        assert Notifier({b"NOTIFY_SOCKET": b"@" + name[1:]}).status(text)
-        heard = end.recv(65536, socket.MSG_DONTWAIT)
-    assert heard.startswith(b"STATUS=")
-    assert heard.decode().isprintable()
-
-
 @pytest.mark.parametrize(
     "address",
     [b"", b"/nowhere/notify", b"@nobody-qtools", b"vsock:2:3", b"/" + b"x" * 200, b"x"],
@@ -87,7 +73,6 @@ def test_without_a_manager_nothing_happens(address: bytes) -> None:
     assert not notifier.ready()
     assert not notifier.reloading()
     assert not notifier.stopping()
-    assert not notifier.status("x")
 
 
 def test_a_manager_that_does_not_read_holds_nobody_up(
@@ -220,16 +205,34 @@ WORDS = st.one_of(st.binary(max_size=12), st.integers(0, 300).map(b"%d".__mod__)
 
 @pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(notify.LISTEN_VARIABLES), WORDS), WORDS)
-def test_any_variables_are_refused_or_not_for_us(
+def test_any_variables_that_are_ours_are_nonsense(
     variables: dict[bytes, bytes], word: bytes
 ) -> None:
-    variables[b"LISTEN_FDS"] = word
+    """No descriptor is open there, so there is nothing they could rightly say."""
+    ours = {notify.LISTEN_PID: b"%d" % os.getpid(), notify.LISTEN_FDS: word}
+    variables.update(ours)
+    complaint = ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notify, "FIRST", HIGH)
+        try:
+            assert activated(variables, os.getpid()) == []
+        except Hard as why:
+            complaint = str(why)
+    assert ("LISTEN_FD" in complaint) == bool(word)
+    assert variables == {}
+
+
+@pytest.mark.slow
+@given(st.dictionaries(st.sampled_from(notify.LISTEN_VARIABLES), WORDS))
+def test_any_variables_of_others_are_refused_or_not_for_us(
+    variables: dict[bytes, bytes],
+) -> None:
     complaint = ""
     try:
         assert activated(variables, os.getpid()) == []
     except Hard as why:
         complaint = str(why)
-    assert not complaint or "LISTEN_" in complaint
+    assert not complaint or "LISTEN_PID" in complaint
     assert variables == {}
 
 
