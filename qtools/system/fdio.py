@@ -170,8 +170,8 @@ def _socket_on(descriptor: int) -> "_socket.socket | None":
         return None
 
 
-def write_line(descriptor: int, line: bytes) -> bool:
-    """Write a line of a log if that can be done at once; tell whether it was.
+def write_line(descriptor: int, line: bytes) -> int:
+    """Write a line of a log if that can be done at once; give how many octets went.
 
     line: with its end, which stays when the rest is cut to PIPE_OCTETS. A log that is
     full, stuck or gone holds up nobody.
@@ -181,9 +181,9 @@ def write_line(descriptor: int, line: bytes) -> bool:
     room = poll()
     room.register(descriptor, POLLOUT)
     try:
-        return bool(room.poll(0)) and posix.write(descriptor, line) == len(line)
+        return posix.write(descriptor, line) if room.poll(0) else 0
     except OSError:
-        return False
+        return 0
 
 
 def peer_address(descriptor: int) -> bytes:

@@ -45,10 +45,16 @@ class Journal:
 
 def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
     """Write to a descriptor; with levels as systemd's journal reads them: <6>."""
+    is_torn = False  # a disk had room for a part of the last line
 
     def write(level: int, line: bytes) -> bool:
+        nonlocal is_torn
         text = b"<%d>%b" % (level, line) if has_levels else line
-        return fdio.write_line(descriptor, text)
+        text = b"\n" + text if is_torn else text
+        written = fdio.write_line(descriptor, text)
+        is_whole = written == min(len(text), fdio.PIPE_OCTETS)
+        is_torn = not is_whole and (is_torn or written > 0)
+        return is_whole
 
     return Journal(write)
 
