@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PREFIX = "qtools_pop_"
 OTHER = "other"
 MOST = 10.0**18  # more than any counter gets to; many of them are not yet infinite
-PACKET_OCTETS = 32768  # what may arrive; ours are shorter, by their shape
 FILE_MODE = 0o644  # node_exporter reads it as another user
 
 COUNTER, GAUGE, SUMMARY = "counter", "gauge", "summary"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from qtools.server.foreign.signals import terminate
 from tests.chain.foreign import HOST, NAME, Make, Running, Servers, read_all, script
 from tests.conftest import Tools
 from tests.support import UNPRIVILEGED, foreign, free_port, need, need_root, wait_for
@@ -678,6 +679,35 @@ def test_the_whole_server_becomes_another_user(start: Make) -> None:
     said = start("-u", uid, "-g", gid, "--", "id").read().decode()
     assert said.startswith(f"uid={uid} gid={gid}")
     assert "root" not in said
+
+
+def test_the_user_may_be_told_by_variables(start: Make) -> None:
+    need_root()
+    uid, gid = map(str, UNPRIVILEGED)
+    said = start("-U", "--", "id", env={"UID": uid, "GID": gid}).read().decode()
+    assert said.startswith(f"uid={uid} gid={gid}")
+
+
+def test_a_user_that_variables_do_not_tell_is_hard(tools: Tools) -> None:
+    words = [str(tools.bin / "popserver"), "-U", HOST, "0", "true"]
+    environ = tools.environment(UID="1", GID="")
+    made = subprocess.run(words, capture_output=True, check=False, env=environ)
+    assert made.returncode == 100
+    assert b"gid" in made.stderr
+
+
+def test_a_program_that_became_another_user_is_not_asked_to_end() -> None:
+    need_root()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            os.setresuid(*UNPRIVILEGED[:1] * 3)
+            terminate(os.getppid())
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_port_in_use_is_temporary(tools: Tools) -> None:

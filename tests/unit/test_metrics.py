@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from qtools.chain.request import MECHANISMS
 from qtools.errors import Temporary
 from qtools.server import metrics
-from qtools.server.metrics import PACKET_OCTETS, Counters, render, write
+from qtools.server.channel import PACKET_OCTETS
+from qtools.server.metrics import Counters, render, write
 
 # The exposition format, as strict as its description.
 HELP = re.compile(r"# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) ((?:[^\\\n]|\\\\|\\n)+)")

@@ -9,7 +9,6 @@ See: tcpserver(1).
 
 import _socket
 import posix
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from qtools.errors import EXIT_HARD, EXIT_TEMPORARY, Failure, Temporary
 from qtools.server import environment
@@ -62,8 +61,7 @@ class Connection:
     ) -> None:
         self._manner = manner
         self._report = report
-        self._client = _socket.socket(fileno=fcntl(client, F_DUPFD_CLOEXEC, 3))
-        posix.close(client)
+        self._client = _socket.socket(fileno=client)
         self._remote = remote
         self._local: End = (UNKNOWN, 0)
         self._host: bytes | None = None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 """Serve a foreign chain as tcpserver and sslserver do: a process for each connection.
 
-One loop accepts, forks and reaps. It reads nothing from the network and asks nobody
-anything: see connection.py for what a connection's process does.
+One loop accepts, forks and reaps. It looks at nothing that a client sends and asks
+nobody anything: see connection.py for what a connection's process does.
 See: tcpserver(1).
 """
 

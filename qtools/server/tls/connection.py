@@ -18,7 +18,7 @@ class ServerContext(ssl.SSLContext):
     """What a server's connection is made with.
 
     names: host names of its certificate, in lower case. dump: what is told about that
-    certificate, see tls_dump.about().
+    certificate, see dump.about().
     """
 
     sslsocket_class = TlsSocket

@@ -2,10 +2,10 @@
 """A TLS worker: handshakes, and then carries octets, for thousands of connections.
 
 It holds the private keys and nothing else: no user's name, no mail, no privileges.
-Connections come as descriptors from login workers, or, for foreign chains, from the
-master; relay_packets has the words. One process, one loop, no threads. After run() has
-begun nothing is imported and no file is opened, so it can live in an empty root
-directory, with the context loaded before.
+Connections come as descriptors from login workers, or, for foreign chains, from each
+connection's own process; packets.py has the words. One process, one loop, no threads.
+After run() has begun nothing is imported and no file is opened, so it can live in an
+empty root directory, with the context loaded before.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear

@@ -140,13 +140,7 @@ def confirm(process: TlsProcess, deadline: float) -> None:
 def _prepare(
     load_context: "Load", user: str, control: "Channel"
 ) -> "ServerContext | None":
-    """In the worker: read the keys, give up everything; tell the parent how it went.
-
-    Signals are for the parent, who says what is to be done: a service manager sends
-    SIGTERM to everybody, while connections are to be finished.
-    """
-    for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT):
-        _signal.signal(number, _signal.SIG_IGN)
+    """In the worker: read the keys, give up everything; tell the parent how it went."""
     for _ in range(2):
         posix.open(b"/dev/null", posix.O_RDWR)  # 0 and 1, which are closed
     try:
