@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # An option, and the one that takes it back.
 WARM = (
     *(("metrics", ""), ("syslog", ""), ("journal", "")),
-    *(("login-timeout", ""), ("verifiers", "")),
+    *(("login-timeout", ""), ("verifiers", ""), ("verify-timeout", "")),
     *(("spare-sessions", ""), ("spare-seconds", "")),
 )
 FOREIGN = (

@@ -52,6 +52,7 @@ DEFAULTS = {
     "handshake_seconds": 26,
     "drain_seconds": 30,
     "verifiers": 2,
+    "verify_seconds": 60,
     "tls_workers": min(processors(), 4),
     "closes_when_full": False,
     "refusal": b"",
@@ -201,6 +202,7 @@ def test_one_id_alone_is_wrong(words: list[str], environ: dict[bytes, bytes]) ->
 NUMBERS = [
     *("concurrency", "backlog", "uid", "gid", "handshake-timeout", "per-source"),
     *("min-delay", "login-timeout", "tls-workers", "verifiers", "drain", "notify-fd"),
+    "verify-timeout",
 ]
 
 
@@ -219,7 +221,7 @@ def test_what_is_no_number_is_found_before_anything_is_begun(
     "name",
     [
         *("concurrency", "backlog", "login-timeout", "handshake-timeout"),
-        *("verifiers", "tls-workers"),
+        *("verifiers", "tls-workers", "verify-timeout"),
     ],
 )
 def test_of_some_there_must_be_one(name: str) -> None:

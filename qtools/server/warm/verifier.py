@@ -5,9 +5,11 @@ It takes one record at a time from the login worker, checks it and answers with 
 code. When the record is good, identity and connection go to the nursery, never back to
 the worker: whoever has taken that over can ask, as any client can, and nothing else.
 After so many checks it has itself replaced, because every check leaves traces of a
-secret in its memory.
+secret in its memory. A source that hangs is the end of it: the kernel's alarm kills it,
+and the master starts another.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 
 from qtools.accounts import answer, entry
@@ -44,13 +46,15 @@ REFUSED = frozenset((EXIT_REFUSED, EXIT_MISUSE))
 class Verifier:
     """What one verifier keeps between records."""
 
-    def __init__(self, chain: "WarmChain", argv: list[str]) -> None:
+    def __init__(self, chain: "WarmChain", argv: list[str], seconds: int) -> None:
         """Load libraries; nothing is opened yet.
 
+        seconds: the longest check.
         Raises: Hard.
         """
         checker = chain.checker
         self._argv = argv
+        self._seconds = seconds
         self._is_verbose = "verbose" in checker
         self._allow_empty = "allow-empty" in checker
         self._allow_root = "allow-root" in checker
@@ -62,7 +66,9 @@ class Verifier:
         self._checks = 0
 
     def run(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
-        """Serve a login worker until it is gone."""
+        """Serve a login worker until it is gone, or a check takes too long."""
+        _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
         while True:
             received = worker.receive(waits=True)
             packet, descriptors = received or (b"", [])
@@ -113,6 +119,7 @@ class Verifier:
 
     def _verdict(self, record: bytes, method: bytes) -> "tuple[int, Identity | None]":
         """Give the exit code, and who it is when that is 0."""
+        _signal.alarm(self._seconds)
         try:
             who = self._check(record, method)
         except Failure as why:
@@ -122,6 +129,8 @@ class Verifier:
         except Exception as why:  # noqa: BLE001  # a bug must read as "try again later"
             complain(self._argv, f"unexpected {type(why).__name__}: {why}")
             return EXIT_TEMPORARY, None
+        finally:
+            _signal.alarm(0)
         return 0, who
 
     def _check(self, record: bytes, method: bytes) -> "Identity":
