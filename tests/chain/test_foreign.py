@@ -545,6 +545,19 @@ def test_options_of_our_own_chain_are_warned_of(start: Make, room: Path) -> None
     assert quiet.lines == []
 
 
+def test_no_listener_is_left_of_settings_that_can_not_be(words: Words) -> None:
+    server = words.start("banner one", "--", "true")
+    port = free_port()
+    for _ in range(2):
+        before = len(server.lines)
+        words.change(f"implicit-tls\nlisten {HOST}:{port}")
+        wait_for(lambda: len(server.lines) > before)  # noqa: B023  # called at once
+        assert (
+            server.lines[-1] == "not reloaded: a listener with TLS needs --certificate"
+        )
+        assert is_refused(port)
+
+
 # What the service manager hears
 
 

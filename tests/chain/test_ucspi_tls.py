@@ -13,11 +13,16 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 import pytest
 
+from qtools.errors import Temporary
 from qtools.server.foreign import tls
+from qtools.server.tls.common import Limits
+from qtools.server.tls.connection import ServerContext
+from qtools.server.tls.worker import confirm, launch
 from qtools.system.ucspi import TlsControl, TlsFailed
 from tests.chain.foreign import HOST, NAME, Make, Running, Servers, read_all, script
 from tests.chain.tls import Certificate, make_certificate
@@ -345,6 +350,17 @@ def test_what_is_pipelined_behind_stls_is_not_obeyed(start: Make, room: Path) ->
 
 
 # Workers
+
+
+def test_a_worker_that_does_not_get_ready_is_not_waited_for() -> None:
+    def load() -> ServerContext:
+        select.select([], [], [])
+        raise AssertionError
+
+    process = launch(load, "nobody", Limits())
+    with pytest.raises(Temporary, match="not ready in time"):
+        confirm(process, monotonic())
+    assert not Path(f"/proc/{process.pid}").exists()
 
 
 def workers(server: Running) -> list[int]:

@@ -9,7 +9,7 @@ from qtools.errors import Failure, Temporary
 from qtools.server import channel as channels
 from qtools.server.tls import pool as tls_pool
 from qtools.server.tls.pool import CALM_SECONDS, MOST_PAUSE_SECONDS, Pool
-from qtools.server.tls.worker import TlsProcess
+from qtools.server.tls.worker import READY_SECONDS, TlsProcess
 
 
 class Factory:
@@ -21,6 +21,7 @@ class Factory:
         self.tries: list[float] = []
         self.complaints: list[str] = []
         self.made: list[TlsProcess] = []
+        self.confirmed: list[tuple[int, float]] = []  # when: tries before, seconds left
 
     def start(self) -> TlsProcess:
         self.tries.append(self.now)
@@ -31,6 +32,9 @@ class Factory:
         made.control, made.channel = channels.pair()
         self.made.append(made)
         return made
+
+    def confirm(self, _process: TlsProcess, deadline: float) -> None:
+        self.confirmed.append((len(self.tries), deadline - self.now))
 
     def tends(self, pool: Pool, seconds: int) -> list[float]:
         """Let time pass, and give how long after its start there was a try."""
@@ -46,7 +50,7 @@ def factory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Factory]:
     made = Factory()
     monkeypatch.setattr(tls_pool, "monotonic", lambda: made.now)
     monkeypatch.setattr(tls_pool, "end", lambda _process: None)
-    monkeypatch.setattr(tls_pool, "confirm", lambda _process, _deadline: None)
+    monkeypatch.setattr(tls_pool, "confirm", made.confirm)
     yield made
     for process in made.made:
         process.control.close()
@@ -57,6 +61,11 @@ def pool_of(factory: Factory, count: int = 1) -> Pool:
     made = Pool(count, factory.start)
     made.attend(lambda _descriptor, _on: None, factory.complaints.append)
     return made
+
+
+def test_all_read_their_keys_at_once(factory: Factory) -> None:
+    pool_of(factory, 3)
+    assert factory.confirmed == [(3, READY_SECONDS)] * 3
 
 
 def test_who_dies_is_replaced_at_once_and_again_after_a_pause(factory: Factory) -> None:

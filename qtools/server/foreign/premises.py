@@ -64,3 +64,7 @@ class Estate:
     def keep(self) -> None:
         """Close the listeners that are not wanted any more."""
         self._listening.keep()
+
+    def drop(self) -> None:
+        """Close the listeners that settings wanted which turned out wrong."""
+        self._listening.drop()

@@ -199,6 +199,7 @@ class Server:
             premises = self._estate.reread()
             self._renew_tls(premises)
         except Failure as why:
+            self._estate.drop()
             self._report.warn(f"not reloaded: {why}")
         else:
             for descriptor in self._listeners.keys() - premises.listeners.keys():
