@@ -90,6 +90,10 @@ class Server:
         self.pid = self.port = 0
         self.places: dict[int, int] = {}
 
+    def limit(self, command: str) -> None:
+        """Have a shell, which becomes the server, run a command before."""
+        self._argv = ["/bin/sh", "-c", f'{command}; exec "$@"', "sh", *self._argv]
+
     def start(self) -> None:
         """Start it and wait for its port."""
         opened = [
