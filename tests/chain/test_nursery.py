@@ -16,10 +16,14 @@ from qtools.server import channel as channels
 from qtools.server import processes
 from qtools.server.warm import packets
 from qtools.server.warm.nursery import Nursery
+from qtools.server.warm.sessions import Limits
 from tests.pop3 import own
 from tests.support import OWNER, PATIENCE_SECONDS, need_root, wait_for
 
 VARIABLES = b"TCPREMOTEIP=127.0.0.1\0HOME=/nowhere\0POP3LANG=en"
+
+
+MOST = 4  # sessions at once
 
 
 class House:
@@ -33,7 +37,7 @@ class House:
         self.verifier, verifier = channels.pair()
         sys.stdout.flush()
         self.pid = processes.fork(
-            lambda: Nursery(["pop3d", "Maildir"], master, (32, 15)).run(),
+            lambda: Nursery(["pop3d", "Maildir"], master, Limits(MOST, 32, 15)).run(),
             [0, 1, 2, master.descriptor],
         )
         self.master.send(packets.head(packets.LIVE), [worker.descriptor])
@@ -41,10 +45,11 @@ class House:
         for far in (master, worker, verifier):
             far.close()
 
-    def login(self, *, uid: int = OWNER[0]) -> socket.socket:
+    def login(self, *, uid: int = OWNER[0], home: bytes | None = None) -> socket.socket:
         """Have a client served who is let in already."""
         self.serial += 1
-        who = Identity(b"somebody", uid, OWNER[1], home=os.fsencode(self.home))
+        place = os.fsencode(self.home) if home is None else home
+        who = Identity(b"somebody", uid, OWNER[1], home=place)
         fields = packets.fields(answer.pack(0, who), VARIABLES, b"tag")
         ours, theirs = socket.socketpair()
         launch = packets.head(packets.LAUNCH, self.serial) + fields
@@ -108,6 +113,23 @@ def test_the_next_login_of_a_uid_needs_no_fork(house: House) -> None:
     assert house.sessions() == [first]
 
 
+def test_who_has_no_home_is_not_served_in_anothers(house: House) -> None:
+    converse(house.login())
+    house.told()
+    with house.login(home=b"") as client:
+        assert client.recv(100).startswith(b"-ERR [SYS/PERM]")
+
+
+def test_no_more_sessions_than_there_may_be(house: House) -> None:
+    clients = [house.login() for _ in range(MOST)]
+    for client in clients:
+        assert client.recv(100).startswith(b"+OK")
+    with house.login() as one_more:
+        assert one_more.recv(100).startswith(b"-ERR [SYS/TEMP]")
+    for client in clients:
+        client.close()
+
+
 def test_two_logins_of_a_uid_at_once_have_two_processes(house: House) -> None:
     with house.login() as one, house.login() as other:
         assert one.recv(100).startswith(b"+OK")
@@ -135,6 +157,45 @@ def test_a_new_login_worker_hears_who_is_here(house: House) -> None:
         packet = house.told()
         assert packets.read_head(packet)[:2] == (packets.LIVE, 1)
         assert packets.read_fields(packet, 1) == [b"tag"]
+
+
+def replace_worker(house: House, generation: int) -> None:
+    """Have a new login worker in the old one's place."""
+    house.worker.close()
+    house.worker, there = channels.pair()
+    introduction = packets.head(packets.LIVE, generation)
+    house.master.send(introduction, [there.descriptor])
+    there.close()
+
+
+def test_it_hears_of_those_whom_an_old_crew_still_lets_in(house: House) -> None:
+    with house.login() as before, house.login() as after:
+        assert before.recv(100).startswith(b"+OK")
+        assert after.recv(100).startswith(b"+OK")
+        replace_worker(house, 1)
+        for number in (1, 2):
+            assert packets.read_head(house.told())[:2] == (packets.LIVE, number)
+    assert {packets.unpack_ended(house.told())[0] for _ in range(2)} == {1, 2}
+    converse(house.login())
+    packet = house.told()
+    assert packets.read_head(packet)[:2] == (packets.LIVE, 3)
+    assert packets.read_fields(packet, 1) == [b"tag"]
+    assert packets.unpack_ended(house.told())[0] == 3
+    house.serial = 1 << packets.GENERATION_SHIFT
+    converse(house.login())
+    assert packets.unpack_ended(house.told())[0] == house.serial
+
+
+def test_it_hears_of_those_who_went_while_there_was_none(house: House) -> None:
+    with house.login() as client:
+        assert client.recv(100).startswith(b"+OK")
+        house.worker.close()
+        (pid,) = house.sessions()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not house.sessions())
+    replace_worker(house, 1)
+    identifier, tally, _ = packets.unpack_ended(house.told())
+    assert (identifier, tally.code) == (1, -signal.SIGKILL)
 
 
 def test_sessions_outlive_the_nursery(house: House) -> None:

@@ -143,7 +143,13 @@ class Connection:
             self._perform(self.login.lost("eof"), now)
 
     def late(self, now: float) -> None:
-        """Do what its time has come for: go on after a pause, or end."""
+        """Do what its time has come for: go on after a pause, or end.
+
+        Not while a record is being verified: the session may have begun by then, and
+        only the answer tells. A verifier has a limit of its own.
+        """
+        if self.state == ASK:
+            return
         if self.state == PAUSE and now < self.ends:
             self.state = TALK
             self._take_time(now, self.house.idle_seconds)

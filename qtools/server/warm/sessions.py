@@ -10,15 +10,16 @@ copied, costs more than the rest of a login.
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import _socket
 import posix
+import sys
 from time import monotonic
 
 from qtools.accounts import answer
 from qtools.errors import EXIT_TEMPORARY
 from qtools.protocol import replies
 from qtools.server import channel as channels
-from qtools.server.processes import bury
 from qtools.server.warm import packets
 from qtools.sessions.policy import VERDICTS
+from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +39,24 @@ if TYPE_CHECKING:
 
 
 LEAVING_SECONDS = 2.0
+COMPLAINT_SECONDS = 10.0  # between two about the same trouble
 MOST_LEAVING = 16  # unburied; a tick buries them anyway
 MOST_SESSIONS = 1000  # of one process
 _TEMPORARY = replies.err(*VERDICTS[EXIT_TEMPORARY][::-1])
+
+
+class Limits:
+    """How many there may be.
+
+    most: sessions at once. spare: processes kept for the next login; seconds: how long.
+    """
+
+    __slots__ = ("most", "seconds", "spare")
+
+    def __init__(self, most: int, spare: int, seconds: float) -> None:
+        self.most = most
+        self.spare = spare
+        self.seconds = seconds
 
 
 class Order:
@@ -77,20 +93,21 @@ class Sessions:
         begin: "Begin",
         watch: "Callable[[int, bool], None]",
         tell: "Callable[[bytes], None]",
-        spare: tuple[int, float],
+        limits: "Limits",
     ) -> None:
         """Take what a child does, who watches descriptors, who is told.
 
         watch(descriptor, on): the nursery's loop. tell(packet): the login worker.
-        spare: how many processes are kept for the next login, and how many seconds.
         """
-        self._most_spare, self._spare_seconds = spare
+        self._limits = limits
+        self._complained_at = -COMPLAINT_SECONDS
         self._begin = begin
         self._watch = watch
         self._tell = tell
         self.busy: dict[int, Process] = {}
         self._idle: dict[int, Process] = {}
-        self._leaving: dict[int, float] = {}  # pid: when it is killed
+        # By pid: when it is killed, and which session was lost with it.
+        self._leaving: dict[int, tuple[float, Process | None]] = {}
 
     def launch(self, packet: bytes, descriptors: "list[int]") -> None:
         """Serve an accepted login; the descriptor stays the caller's.
@@ -109,8 +126,7 @@ class Sessions:
         key = (who.uid, who.gid, *who.groups)
         process = None
         for client in descriptors:
-            process = self._reused(key, packet, client)
-            process = process or self._forked(key, order, client)
+            process = self._begun(key, order, client)
             if process is None:
                 _decline(client)
         if process is None:
@@ -120,6 +136,25 @@ class Sessions:
         process.identifier, process.tag = identifier, tag
         process.served += 1
         self.busy[process.channel.descriptor] = process
+
+    def _begun(self, key: "Key", order: Order, client: int) -> "Process | None":
+        """Give the process that serves a client; None when there can be none.
+
+        The login worker keeps the limits, but whoever has taken it over does not. A
+        process is lent only to who has a home: another stays where it was last.
+        """
+        if len(self.busy) >= self._limits.most:
+            self._complain("as many sessions as there may be")
+            return None
+        process = self._reused(key, order.packet, client) if order.who.home else None
+        return process or self._forked(key, order, client)
+
+    def _complain(self, text: str) -> None:
+        """Tell the operator, but not at each login."""
+        now = monotonic()
+        if now >= self._complained_at + COMPLAINT_SECONDS:
+            self._complained_at = now
+            guard.complain(sys.argv, f"no session: {text}")
 
     def _reused(self, key: "Key", packet: bytes, client: int) -> "Process | None":
         """Give an idle process the session, if one of its kind is there."""
@@ -138,11 +173,13 @@ class Sessions:
     def _forked(self, key: "Key", order: Order, client: int) -> "Process | None":
         try:
             here, there = channels.pair()
-        except OSError:
+        except OSError as why:
+            self._complain(f"{why.strerror}")
             return None
         try:
             pid = posix.fork()
-        except OSError:
+        except OSError as why:
+            self._complain(f"unable to fork: {why.strerror}")
             here.close()
             there.close()
             return None
@@ -165,17 +202,17 @@ class Sessions:
         if process is None:
             self._end(self._idle.pop(descriptor))
             return
-        packet, descriptors = process.channel.receive() or (b"", [])
+        received = process.channel.receive()
+        if received is None:
+            return  # told of another one that had this number
+        packet, descriptors = received
         channels.close_all(descriptors)
+        del self.busy[descriptor]
         try:
             tally = packets.unpack_tally(packet)
         except ValueError:
-            del self.busy[descriptor]
-            status = self._reap(process)
-            tally = packets.NOTHING
-            self._ended(process, packets.Tally(status, tally.why, tally.counts))
+            self._end(process, is_lost=True)
             return
-        del self.busy[descriptor]
         self._ended(process, tally)
         if process.served >= MOST_SESSIONS:
             self._end(process)
@@ -189,44 +226,45 @@ class Sessions:
 
     def _prune(self) -> None:
         """Send away those that waited longest, when there are too many."""
-        while len(self._idle) > self._most_spare:
+        while len(self._idle) > self._limits.spare:
             self._end(self._idle.pop(next(iter(self._idle))))
 
     def tidy(self, *, everything: bool = False) -> None:
         """Send away those that waited too long, or all that wait."""
-        limit = monotonic() - self._spare_seconds
+        limit = monotonic() - self._limits.seconds
         for descriptor, process in list(self._idle.items()):
             if everything or process.idle_since < limit:
                 del self._idle[descriptor]
                 self._end(process)
         self._bury_leaving()
 
-    def _end(self, process: Process) -> None:
-        """Have an idle process leave: it does when nobody is at the other end.
+    def _end(self, process: Process, *, is_lost: bool = False) -> None:
+        """Have a process leave: it does when nobody is at the other end.
 
-        Nobody waits for that here; what does not leave in time is killed.
+        Nobody waits for that here; what does not leave in time is killed. is_lost: it
+        ended in the middle of a session, and how is to be told.
         """
         self._watch(process.channel.descriptor, False)
         process.channel.close()
-        self._leaving[process.pid] = monotonic() + LEAVING_SECONDS
-        if len(self._leaving) > MOST_LEAVING:
+        deadline = monotonic() + LEAVING_SECONDS
+        self._leaving[process.pid] = deadline, process if is_lost else None
+        if is_lost or len(self._leaving) > MOST_LEAVING:
             self._bury_leaving()
 
     def _bury_leaving(self) -> None:
         """Take leave of those that have left."""
         now = monotonic()
-        for pid, deadline in list(self._leaving.items()):
-            if posix.waitpid(pid, posix.WNOHANG)[0]:
-                del self._leaving[pid]
-            elif deadline < now:
-                posix.kill(pid, _signal.SIGKILL)
-
-    def _reap(self, process: Process) -> int:
-        """Take leave of a process that is gone; give its exit code."""
-        descriptor = process.channel.descriptor
-        self._watch(descriptor, False)
-        process.channel.close()
-        return bury(process.pid)
+        for pid, (deadline, lost) in list(self._leaving.items()):
+            ended, status = posix.waitpid(pid, posix.WNOHANG)
+            if not ended:
+                if deadline < now:
+                    posix.kill(pid, _signal.SIGKILL)
+                continue
+            del self._leaving[pid]
+            if lost is not None:
+                code = posix.waitstatus_to_exitcode(status)
+                nothing = packets.NOTHING
+                self._ended(lost, packets.Tally(code, nothing.why, nothing.counts))
 
     def kill_all(self) -> None:
         """End every session now."""
@@ -241,8 +279,13 @@ class Sessions:
 def _decline(client: int) -> None:
     """Say that there can be no session now; the password was right."""
     try:
-        held = _socket.socket(fileno=posix.dup(client))
+        copy = posix.dup(client)
     except OSError:
+        return
+    try:
+        held = _socket.socket(fileno=copy)
+    except OSError:
+        posix.close(copy)
         return
     try:
         held.send(_TEMPORARY, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
