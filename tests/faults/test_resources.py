@@ -142,6 +142,7 @@ def test_without_descriptors_for_a_login_nobody_is_told_a_wrong_thing(
 ) -> None:
     server = servers.start("--verifiers", "1", "-c", "3")
     wait_for(lambda: server.is_whole(verifiers=1))
+    log_in(server)  # whoever has to open something at the start has done so
     starved = server.one(kind)
     with no_descriptors(starved):
         seen = {try_to_log_in(server) for _ in range(LOGINS)}
