@@ -33,7 +33,7 @@ COUNTER, GAUGE, SUMMARY = "counter", "gauge", "summary"
 REFUSALS = ("total", "source", "rules", "proxy")
 FAILURES = ("refused", "misuse", "hard", "temporary")
 PROTOCOLS = ("TLSv1.2", "TLSv1.3")
-WORKERS = ("login", "tls", "verifier")
+WORKERS = ("login", "tls", "verifier", "nursery")
 
 
 class Family:
@@ -153,7 +153,8 @@ class Counters:
     def merge(self, packet: bytes, origin: int) -> None:
         """Take what another process has counted since it started.
 
-        origin: its process id. The packet takes the place of that process's last one.
+        origin: the generation of the crew whose worker it is. The packet takes the
+        place of the last one from there.
         Raises: ValueError for anything pack() can't have made.
         """
         if len(packet) != _PACKET.size:

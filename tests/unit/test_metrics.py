@@ -16,6 +16,9 @@ from qtools.errors import Temporary
 from qtools.server import metrics
 from qtools.server.channel import PACKET_OCTETS
 from qtools.server.metrics import Counters, render, write
+from qtools.server.warm.bulletin import Bulletin
+from qtools.server.warm.crew import NURSERY, TLS, VERIFIER, WORKER
+from qtools.system.notify import Notifier
 
 # The exposition format, as strict as its description.
 HELP = re.compile(r"# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) ((?:[^\\\n]|\\\\|\\n)+)")
@@ -117,6 +120,20 @@ def test_what_is_not_foreseen_is_other(pairs: list[tuple[str, str]]) -> None:
     values = parsed(render(counters))
     assert sum(values.values()) == len(pairs)
     assert len(values) <= len(metrics._KEYS)
+
+
+@pytest.mark.parametrize("kind", [WORKER, VERIFIER, TLS, NURSERY])
+def test_a_process_that_is_replaced_is_counted_by_its_kind(
+    kind: str, tmp_path: Path
+) -> None:
+    bulletin = Bulletin(Notifier({}))
+    bulletin.replaced(kind)
+    path = tmp_path / "pop.prom"
+    bulletin.publish_now(str(path), print)
+    values = parsed(path.read_bytes())
+    found = [name for name, value in values.items() if value]
+    word = {WORKER: "login", TLS: "tls"}.get(kind, kind)
+    assert found == [f"qtools_pop_worker_restarts_total|kind={word}"]
 
 
 def test_only_the_foreign_value_becomes_other() -> None:
