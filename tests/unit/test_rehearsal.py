@@ -72,6 +72,31 @@ def test_without_a_place_nothing_is_rehearsed(tmp_path: Path) -> None:
     assert probe(tmp_path / "missing") == "0 set()\n"
 
 
+def test_a_place_that_cannot_be_listed_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listdir = posix.listdir
+
+    def refuse(place: bytes) -> list[bytes]:
+        if place == os.fsencode(tmp_path):
+            raise PermissionError
+        return listdir(place)
+
+    monkeypatch.setattr(rehearsal, "PLACES", (os.fsencode(tmp_path),))
+    monkeypatch.setattr(rehearsal, "TIMES", 1)
+    monkeypatch.setattr(posix, "listdir", refuse)
+    codes = []
+
+    def serve() -> int:
+        codes.append(pop3d.read(["pop3d", "Maildir"]).serve())
+        return codes[-1]
+
+    rehearsal.rehearse(serve, ["pop3d"], 99)
+    assert codes == [0]
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
 def test_its_directory_is_closed_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

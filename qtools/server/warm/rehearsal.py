@@ -60,7 +60,7 @@ def rehearse(serve: "Callable[[], int]", argv: list[str], highest: int) -> None:
     if not root:
         return
     environ = dict(posix.environ)
-    here = posix.open(".", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_DIRECTORY)
+    here = posix.open(".", posix.O_PATH | posix.O_CLOEXEC)
     kept = [posix.dup(descriptor) for descriptor in (0, 1)]
     try:
         for turn in range(TIMES):
@@ -130,7 +130,11 @@ def _clean(place: bytes) -> None:
 
     Only what is our own, which nobody else can enter or put there.
     """
-    for name in posix.listdir(place):
+    try:
+        names = posix.listdir(place)
+    except OSError:
+        return
+    for name in names:
         if name.startswith(PREFIX):
             root = place + b"/" + name
             try:
