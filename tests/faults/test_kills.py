@@ -108,6 +108,24 @@ def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
     wait_for(lambda: not any(map(tree.is_there, below)))
 
 
+def test_a_verifier_that_hangs_is_replaced(servers: Servers, village: Village) -> None:
+    server = servers.start("--verify-timeout", "1", "--verifiers", "1")
+    wait_for(lambda: server.is_whole(verifiers=1))
+    before = server.one(VERIFIER)
+    words = village.accounts.read_bytes()
+    village.accounts.unlink()
+    os.mkfifo(village.accounts)  # nobody will ever write there
+    with server.client() as client, pytest.raises(Gone):
+        client.log_in(b"joe", SECRET)
+    village.accounts.unlink()
+    village.accounts.write_bytes(words)
+    connect = Connect(server.ports)
+    wait_for(lambda: is_served(connect, "plain"))
+    assert server.one(VERIFIER) != before
+    assert server.log.count("Info::END::") >= 1
+    assert server.log.count("why=verifier-died code=111") == 1
+
+
 @pytest.mark.slow
 def test_without_the_master_sessions_go_on_and_all_others_end(
     servers: Servers, village: Village, pair: Pair

@@ -66,6 +66,7 @@ class Connection:
         "guest",
         "house",
         "identifier",
+        "is_admitted",
         "is_tls_next",
         "login",
         "mechanism",
@@ -83,6 +84,7 @@ class Connection:
         self.guest = guest
         self.login: Login | None = None
         self.desk: Desk | None = None  # the verifier whose challenge this one got
+        self.is_admitted = False  # counted, and to be counted off once
         self.is_tls_next = False
         self.state = TALK
         self.deadline = 0.0

@@ -111,11 +111,26 @@ class LoginWorker:
             if handler is not None:
                 handler(descriptor)
             return
+        self._attempt(connection, self._attend, connection, event)
+
+    def _attempt(
+        self, connection: Connection, step: "Callable[..., None]", *words: object
+    ) -> None:
+        """Take a step for a connection; one client's trouble is his alone."""
         try:
-            self._attend(connection, event)
-        except Exception as why:  # noqa: BLE001  # one client's trouble is his alone
+            step(*words)
+        except Exception as why:  # noqa: BLE001  # any: others are served here, too
             self._accounting.complain(f"unexpected {type(why).__name__}: {why}")
+            self._break_off(connection)
+
+    def _break_off(self, connection: Connection) -> None:
+        """End a connection in whatever state it is."""
+        self._tunnels.give_up(connection)
+        is_over, connection.state = connection.state == ENDED, ENDED
+        if is_over or not connection.is_admitted:
             self.leave(connection)
+        else:
+            self.close(connection, EXIT_TEMPORARY, "bug")
 
     def _attend(self, connection: Connection, event: int) -> None:
         """Let a connection do what it can do now."""
@@ -254,7 +269,7 @@ class LoginWorker:
     def _answer(self, connection: Connection, code: int | None) -> None:
         """Take what a verifier says."""
         if connection.state == ASK:
-            self._judge(connection, code)
+            self._attempt(connection, self._judge, connection, code)
         ended = self._over.pop(connection.identifier, None)
         if ended is not None:
             self._session_ended(ended)
@@ -271,12 +286,13 @@ class LoginWorker:
         # Its session may have begun: a word from here would be one too many. Nor may
         # it count: if it has not, nobody would ever tell of its end.
         connection.state = ENDED
-        self.leave(connection)
+        self.close(connection, EXIT_TEMPORARY, "verifier-died")
 
     def _hand_over(self, connection: Connection) -> None:
         """Let go of a connection that a session has now."""
         guest = connection.guest
         self._serving[connection.identifier] = guest.source, guest.began
+        connection.is_admitted = False  # its session counts
         connection.state = ENDED
         self.forget(connection)
         connection.socket.close()
@@ -295,6 +311,12 @@ class LoginWorker:
         self, connection: Connection, variables: dict[bytes, bytes] | None
     ) -> None:
         self._accounting.handshake(variables)
+        self._attempt(connection, self._go_on, connection, variables)
+
+    def _go_on(
+        self, connection: Connection, variables: dict[bytes, bytes] | None
+    ) -> None:
+        """Go on inside TLS, if it came to that."""
         if variables is None:
             connection.tls_failed(self.now)
             return
@@ -318,7 +340,9 @@ class LoginWorker:
     def leave(self, connection: Connection) -> None:
         """End it, and count it no more; see reception.Host."""
         guest = connection.guest
-        self._door.admission.release(guest.source, guest.began, self.now)
+        if connection.is_admitted:
+            connection.is_admitted = False
+            self._door.admission.release(guest.source, guest.began, self.now)
         self.forget(connection)
         connection.socket.close()
 
@@ -338,6 +362,10 @@ class LoginWorker:
 
     def _late(self, timed: object) -> None:
         assert isinstance(timed, Connection)  # noqa: S101  # for the type checker
+        self._attempt(timed, self._too_late, timed)
+
+    def _too_late(self, timed: Connection) -> None:
+        """Do what a connection's time has come for."""
         if timed.login is None and timed.state != TLS:
             self._reception.turn_away(timed, "no header came")
         elif timed.state == TLS:

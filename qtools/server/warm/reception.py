@@ -98,6 +98,7 @@ class Reception:
         connection = Connection(host, self.serial, held, guest)
         connection.ends = host.now + self._settings.login_seconds
         connection.is_tls_next = is_tls
+        connection.is_admitted = not is_proxy
         host.enter(connection)
         if is_proxy:
             host.wake_at(connection, host.now + HEADER_SECONDS)
@@ -120,6 +121,7 @@ class Reception:
         self._host.forget(connection)
         if self._door.may_enter(connection.socket, guest, self._host.now):
             connection.guest = guest
+            connection.is_admitted = True
             self._host.enter(connection)
             self._accounting.came(guest, is_tls=connection.is_tls_next)
             self.welcome(connection)
