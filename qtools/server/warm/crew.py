@@ -9,6 +9,8 @@ connections is gone with it, and sessions don't need it.
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 from collections import deque
+from math import inf
+from time import monotonic
 
 from qtools.server import channel as channels
 from qtools.server.processes import bury, fork
@@ -17,12 +19,13 @@ from qtools.server.warm import packets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from qtools.server.channel import Channel
     from qtools.server.tls.worker import TlsProcess
 
 MOST_UNSENT = 20_000
+GRACE_SECONDS = 5.0  # to end by itself, when its drain is over
 
 WORKER, VERIFIER, TLS = "login worker", "verifier", "TLS worker"
 NURSERY = "nursery"
@@ -46,8 +49,9 @@ class Ward:
     descriptor: of the way to it; -1 when there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, complain: "Callable[[str], None]") -> None:
         self.descriptor = -1
+        self._complain = complain
         self._member: Member | None = None
 
     def found(self, body: "Callable[[Channel], int]") -> None:
@@ -67,12 +71,19 @@ class Ward:
         self.descriptor = here.descriptor
 
     def tell(self, packet: bytes, *descriptors: int) -> None:
-        """Tell it; one that is gone will be heard of."""
-        if self._member is not None:
-            try:
-                self._member.channel.send(packet, descriptors, waits=True)
-            except BrokenPipeError:
-                return
+        """Tell it, never waiting; one that is gone will be heard of.
+
+        One that has so much unread is broken, and is killed.
+        """
+        if self._member is None:
+            return
+        try:
+            is_told = self._member.channel.send(packet, descriptors)
+        except BrokenPipeError:
+            return
+        if not is_told:
+            self._complain(f"the {NURSERY} does not read what it is told: killed")
+            posix.kill(self._member.pid, _signal.SIGKILL)
 
     def lose(self) -> int:
         """Reap it; give its exit code."""
@@ -89,9 +100,11 @@ class Crew:
     is_retiring: it takes no new connections; who dies is not replaced.
     """
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, drain_seconds: float) -> None:
         self.generation = generation
         self.is_retiring = False
+        self._drain_seconds = drain_seconds
+        self._ends = inf
         self.members: dict[int, Member] = {}
         self.worker: Member | None = None
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
@@ -132,7 +145,7 @@ class Crew:
                 there.descriptor,
             )
             introduction = packets.head(packets.VERIFIER, 0, 1)
-            self.tell(introduction, [near.descriptor])
+            self.tell(introduction, near.detach())
             nursery.tell(introduction, here.descriptor)
         finally:
             for way in ways:
@@ -144,8 +157,7 @@ class Crew:
         posix.close(process.handle)
         member = Member(TLS, process.pid, process.control)
         self.members[process.control.descriptor] = member
-        self.tell(packets.head(packets.TLS, 0, 1), [process.channel.descriptor])
-        process.channel.close()
+        self.tell(packets.head(packets.TLS, 0, 1), process.channel.detach())
         return member
 
     def count(self, kind: str) -> int:
@@ -153,14 +165,13 @@ class Crew:
         members = self.members.values()
         return sum(each.kind == kind and not each.is_tired for each in members)
 
-    def tell(self, packet: bytes, descriptors: "Iterable[int]" = ()) -> None:
+    def tell(self, packet: bytes, *given: int) -> None:
         """Send the login worker a packet; one that is gone needs none.
 
+        given: descriptors, which are closed here when they have been sent.
         The master never waits for it. A worker that has so much unread is broken.
         """
-        if self.worker is None:
-            return
-        self._unsent.append((packet, [posix.dup(each) for each in descriptors]))
+        self._unsent.append((packet, [*given]))
         self.flush()
         if len(self._unsent) > MOST_UNSENT and self.worker is not None:
             posix.kill(self.worker.pid, _signal.SIGKILL)
@@ -184,6 +195,7 @@ class Crew:
         member.channel.close()
         if member is self.worker:
             self.worker = None
+            self.flush()  # closes what it was to get
         return member, bury(member.pid)
 
     def retire(self, *, is_last: bool = False) -> None:
@@ -191,6 +203,8 @@ class Crew:
 
         is_last: there is no crew after it, which would hear how sessions end.
         """
+        if not self.is_retiring:
+            self._ends = monotonic() + self._drain_seconds + GRACE_SECONDS
         self.is_retiring = True
         self.tell(packets.head(packets.DRAIN, 0, is_last))
         for member in self.members.values():
@@ -199,6 +213,19 @@ class Crew:
                     member.channel.send(RETIRE_PACKET)
                 except BrokenPipeError:
                     continue
+
+    def expire(self, now: float) -> bool:
+        """Kill who has not gone in time; tell whether there was anybody.
+
+        TLS workers stay: sessions need them, however long they take.
+        """
+        if now < self._ends:
+            return False
+        self._ends = inf
+        late = [each for each in self.members.values() if each.kind != TLS]
+        for member in late:
+            posix.kill(member.pid, _signal.SIGKILL)
+        return bool(late)
 
     def kill(self) -> None:
         """End all of it now."""

@@ -49,7 +49,7 @@ class Master:
         self._respawned_at = 0.0
         self._tick_at = 0.0
         self._wakeup, self._waker = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-        self._nursery = Ward()
+        self._nursery = Ward(self.complain)
 
     def run(self) -> int:
         """Serve until SIGTERM and a drain."""
@@ -77,9 +77,8 @@ class Master:
 
     def _is_busy(self) -> bool:
         """Tell whether a drain has something to wait for, and still time to."""
-        if not (
-            self._nursery.descriptor >= 0 or any(crew.worker for crew in self._crews)
-        ):
+        has_worker = any(crew.worker for crew in self._crews)
+        if self._nursery.descriptor < 0 and not has_worker:
             return False
         if self._deadline is not None and monotonic() < self._deadline:
             return True
@@ -185,8 +184,8 @@ class Master:
             return
         self._generation += 1
         old = [crew for crew in self._crews if not crew.is_retiring]
-        crew = Crew(self._generation)
         premises = self._premises
+        crew = Crew(self._generation, premises.settings.drain_seconds)
         self._crews.append(crew)
         try:
             worker = crew.join(
@@ -200,7 +199,8 @@ class Master:
             self._respawn_at = monotonic() + RESPAWN_SECONDS
             return
         self._watch(worker.channel.descriptor, on=True)
-        self._nursery.tell(packets.head(packets.LIVE), worker.channel.descriptor)
+        introduction = packets.head(packets.LIVE, crew.generation)
+        self._nursery.tell(introduction, worker.channel.descriptor)
         self._fill(crew)
         premises.hand_rules(crew, is_new=True)
         for each in old:
@@ -229,9 +229,8 @@ class Master:
 
     def _heed(self) -> None:
         """Do what signals ask for."""
-        told, self._told[:] = list(self._told), []
-        for number in told:
-            if number == _signal.SIGHUP:
+        while self._told:
+            if self._told.pop(0) == _signal.SIGHUP:
                 self._reload()
             else:
                 self._drain()
@@ -242,6 +241,8 @@ class Master:
         self._tick_at = now + TICK_SECONDS
         for crew in self._crews:
             crew.flush()
+            if crew.expire(now):
+                self.complain("a crew of before does not end in time: killed")
             if not crew.is_retiring:
                 self._premises.hand_rules(crew, is_new=False)
         self._premises.publish(now)
@@ -250,13 +251,15 @@ class Master:
         """Take up new settings; what is wrong with them leaves the old ones."""
         if self._deadline is not None:
             return
-        self._premises.bulletin.reloading()
+        before = self._premises
+        before.bulletin.reloading()
         try:
             self._premises = self._reread()
         except Failure as why:
             self.complain(f"not reloaded: {why}")
-            self._premises.opened()
+            before.opened()
             return
+        before.dismiss()
         self._muster()
         self._premises.opened()
 

@@ -187,24 +187,26 @@ class Premises:
         if stamp == self._rules_stamp and not is_new:
             return
         self._rules_stamp = stamp
-        descriptor = -1
         try:
             if stamp is None and self.settings.is_rules_optional:
                 crew.tell(packets.head(packets.RULES))
                 return
             descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-            crew.tell(packets.head(packets.RULES, 0, 1), [descriptor])
+            crew.tell(packets.head(packets.RULES, 0, 1), descriptor)
         except OSError as why:
             self.complain(f"unable to open {path}, old rules hold: {why.strerror}")
             if stamp is not None:
                 self._rules_stamp = None  # it is there: try again
-        finally:
-            if descriptor >= 0:
-                posix.close(descriptor)
+
+    def dismiss(self) -> None:
+        """End a TLS worker that was started ahead, and that no crew has taken in."""
+        while self._prepared:
+            tls_worker.end(self._prepared.pop())
 
     def closing(self) -> None:
         """Accept no more, and say so."""
         self.bulletin.closing()
+        self.dismiss()
         for held, _ in self.listeners.values():
             held.close()
         self.listeners = {}
