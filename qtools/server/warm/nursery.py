@@ -6,7 +6,7 @@ the login worker who has gone, and the master only hears when it ends. It has re
 before it forks, and does little between two forks: each page that is written to in
 between is copied for the next session.
 
-    master -> nursery    LIVE      (a login worker: tell it who is here)
+    master -> nursery    LIVE      (a login worker: tell it who is here); its generation
                          VERIFIER  (the way to one)
                          DRAIN     end with the last session; a detail: end them now
 
@@ -32,21 +32,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from qtools.server.warm.sessions import Order
+    from qtools.server.warm.sessions import Limits, Order
 
 TICK_SECONDS = 1.0
-MOST_UNSENT = 20_000  # notes to a login worker that does not read
+MOST_UNSENT = 20_000  # notes to a login worker that does not read, or is to come
 
 
 class Nursery:
     """The loop."""
 
-    def __init__(
-        self, argv: list[str], master: Channel, spare: tuple[int, float]
-    ) -> None:
+    def __init__(self, argv: list[str], master: Channel, limits: "Limits") -> None:
         """Load and rehearse.
 
-        argv: pop3d's. spare: see Sessions.
+        argv: pop3d's. limits: of sessions.
         """
         self._loop = epoll()
         tool = guard.load("pop3d")
@@ -56,10 +54,11 @@ class Nursery:
         self._master = master
         self._is_draining = False
         self._worker: Channel | None = None
+        self._generation = 0  # that worker's
         self._verifiers: dict[int, Channel] = {}
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[bytes] = deque(maxlen=MOST_UNSENT)
         self._watch(master.descriptor, True)
-        self._sessions = Sessions(self._begin, self._watch, self._tell, spare)
+        self._sessions = Sessions(self._begin, self._watch, self._tell, limits)
         _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
         gc.collect()
         gc.freeze()
@@ -99,8 +98,11 @@ class Nursery:
             return
         packet, descriptors = received
         try:
-            if packets.read_head(packet)[0] == packets.LAUNCH:
+            kind, identifier, _ = packets.read_head(packet)
+            if kind == packets.LAUNCH:
                 self._sessions.launch(packet, descriptors)
+                if identifier >> packets.GENERATION_SHIFT != self._generation:
+                    self._tell_of(identifier)
                 return
         except ValueError:
             pass
@@ -124,28 +126,40 @@ class Nursery:
                 self._worker.close()  # it is to see the master's end, too
                 self._worker = None
             return
-        kind, _, detail = packets.read_head(packet)
+        kind, number, detail = packets.read_head(packet)
         if kind == packets.VERIFIER:
             verifier = Channel.adopt(descriptors[0])
             self._verifiers[verifier.descriptor] = verifier
             self._watch(verifier.descriptor, True)
         elif kind == packets.LIVE:
-            self._adopt_worker(Channel.adopt(descriptors[0]))
+            self._adopt_worker(Channel.adopt(descriptors[0]), number)
         elif kind == packets.DRAIN:
             self._is_draining = True
             self._sessions.tidy(everything=True)
             if detail:
                 self._sessions.kill_all()
 
-    def _adopt_worker(self, worker: Channel) -> None:
-        """Tell a new login worker who is here, and from now on who has gone."""
+    def _adopt_worker(self, worker: Channel, generation: int) -> None:
+        """Tell a new login worker who is here, and from now on who has gone.
+
+        Of those who have gone while there was none it hears, too: it keeps the log.
+        """
         if self._worker is not None:
             self._worker.close()
         self._worker = worker
+        self._generation = generation
+        unsent = list(self._unsent)
         self._unsent.clear()
+        self._unsent += [each for each in unsent if each[0] == packets.ENDED]
         self._sessions.tidy(everything=True)
         for identifier, tag in self._sessions.live():
-            self._tell(packets.head(packets.LIVE, identifier) + packets.fields(tag))
+            self._tell(_live(identifier, tag))
+
+    def _tell_of(self, launched: int) -> None:
+        """Tell of a session that a crew of before has let in, if it has begun."""
+        for identifier, tag in self._sessions.live():
+            if identifier == launched:
+                self._tell(_live(identifier, tag))
 
     def _tell(self, packet: bytes) -> None:
         """Tell the login worker, never waiting for it."""
@@ -162,5 +176,9 @@ class Nursery:
                 self._worker = None
                 break
             self._unsent.popleft()
-        if self._worker is None or len(self._unsent) > MOST_UNSENT:
-            self._unsent.clear()
+        if self._worker is None and self._is_draining:
+            self._unsent.clear()  # no other comes
+
+
+def _live(identifier: int, tag: bytes) -> bytes:
+    return packets.head(packets.LIVE, identifier) + packets.fields(tag)

@@ -22,7 +22,7 @@ reader takes nothing that a writer here can't have made.
                          RULES     1, or 0 without any               + the file
                          DRAIN
     master -> nursery    VERIFIER  1                                 + its channel
-                         LIVE                                        + worker's channel
+                         LIVE      generation                        + worker's channel
                          DRAIN     1 for at once
 """
 
@@ -34,6 +34,7 @@ from qtools.chain.request import MECHANISMS
 (VERIFIER, TLS, RULES, DRAIN, COUNTERS) = range(25, 30)
 
 FIELD_OCTETS = 32768
+GENERATION_SHIFT = 40  # of ids: those of two generations never meet
 
 UNKNOWN_COUNT = 2**64 - 1  # for octets that nobody made the session count
 MOST_COUNT = 2**48  # a session is the user's process: he might count to anything

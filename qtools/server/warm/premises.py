@@ -109,9 +109,13 @@ class Premises:
     def nurse(self, master: "Channel") -> int:
         """Be the nursery."""
         from qtools.server.warm.nursery import Nursery
+        from qtools.server.warm.sessions import Limits
 
         raise_descriptors()
-        return Nursery(self.chain.session, master, self.settings.spare).run()
+        limits = Limits(
+            self.settings.concurrency(is_foreign=False), *self.settings.spare
+        )
+        return Nursery(self.chain.session, master, limits).run()
 
     def verify(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
         """Be a verifier."""

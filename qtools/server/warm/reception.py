@@ -7,6 +7,7 @@ from select import EPOLLET, EPOLLIN
 from qtools.chain.front import make_policy, make_stamp
 from qtools.errors import EXIT_TEMPORARY, Hard
 from qtools.protocol import proxy
+from qtools.server.warm import packets
 from qtools.server.warm.connection import TALK, TLS, Connection
 from qtools.server.warm.door import MOST_AT_ONCE, read_header
 from qtools.sessions.login import Login
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 HEADER_SECONDS = 10.0  # a proxy has it ready
 MOST_POLICIES = 1000  # remembered; rules could make any number
-GENERATION_SHIFT = 40  # ids of two generations never meet
+GENERATION_SHIFT = packets.GENERATION_SHIFT
 
 
 class Reception:
