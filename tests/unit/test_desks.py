@@ -409,6 +409,24 @@ def test_stamps_that_come_behind_a_farewell_are_not_given_out(
     assert office.watched == {verifier.number}
 
 
+def test_what_could_not_be_sent_is_tried_again(
+    stamping: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = stamping
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "send", lambda *_: False)  # out of memory
+        verifier = office.open()
+        asked = [office.ask() for _ in range(DEPTH + 1)]
+        office.desks.retry()
+        assert not office.desks.is_asked(asked[0])
+    assert (verifier.requests(), verifier.wanted) == ([], 0)
+    office.desks.retry()
+    assert verifier.requests() == asked[:DEPTH]
+    assert verifier.wanted == STAMPS_WANTED
+    office.desks.retry()
+    assert (verifier.requests(), verifier.wanted) == ([], STAMPS_WANTED)
+
+
 def test_when_no_desk_will_come_nobody_waits_for_one(office: Office) -> None:
     verifier = office.open()
     asked = [office.ask() for _ in range(DEPTH + 2)]

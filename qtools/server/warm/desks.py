@@ -166,6 +166,12 @@ class Desks:
                 desk.asked[connection.identifier] = connection
             queue.popleft()
 
+    def retry(self) -> None:
+        """Send what could not be sent: a desk that was sent nothing says nothing."""
+        for desk in self._desks.values():
+            self._want(desk)
+            self._serve(desk)
+
     def hear(self, descriptor: int) -> None:
         """Take what a verifier has to say."""
         desk = self._desks[descriptor]

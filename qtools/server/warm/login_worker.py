@@ -84,6 +84,7 @@ class LoginWorker:
                 self._late(timed)
             if self.now >= tick_at:
                 tick_at = self.now + TICK_SECONDS
+                self._desks.retry()
                 self._report()
             self._adjust_listening()
         for connection in list(self._connections.values()):
