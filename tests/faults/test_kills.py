@@ -4,6 +4,8 @@
 import os
 import random
 import signal
+import statistics
+import sys
 import time
 from contextlib import suppress
 
@@ -23,6 +25,7 @@ KINDS = (NURSERY, WORKER, VERIFIER, TLS, SESSION)
 MASTERS_KILLS = 30 if IS_NIGHTLY else 3
 READERS = 6
 MOST_SECONDS = 15.0  # to full service; it takes one, on a machine that has time
+MEDIAN_SECONDS = 3.0  # of a kind; one alone may meet with a busy machine
 RELAYS = 2
 
 
@@ -74,9 +77,17 @@ def kill_one(server: Server, kind: str, chooser: random.Random) -> None:
     wait_for(is_killed)
 
 
+def show(took: dict[str, list[float]]) -> None:
+    """Print how long it took to be served again, for each kind that was killed."""
+    for kind, seconds in took.items():
+        median, longest = statistics.median(seconds), max(seconds)
+        figures = f"{len(seconds)} kills, {median:.2f} s, at most {longest:.2f} s"
+        sys.stdout.write(f"{kind}: {figures}\n")
+
+
 @pytest.mark.slow
 def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
-    servers: Servers, village: Village, pair: Pair
+    servers: Servers, village: Village, pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     residents = settle(village, READERS)
     server = servers.start("--tls-workers", str(RELAYS), pair=pair)
@@ -99,7 +110,11 @@ def test_nobody_is_told_a_wrong_thing_and_no_mail_is_lost(
             took.setdefault(kind, []).append(time.monotonic() - began)
         traffic.goes_on()
     traffic.check()
+    if IS_NIGHTLY:
+        with capsys.disabled():
+            show(took)
     assert max(map(max, took.values())) < MOST_SECONDS
+    assert max(map(statistics.median, took.values())) < MEDIAN_SECONDS
     wait_for(lambda: server.is_whole(relays=RELAYS))
     wait_for(lambda: held(server) == before)
     assert not any(map(tree.zombies, (server.pid, server.one(NURSERY))))

@@ -140,11 +140,14 @@ def test_handshakes_that_are_cut_short_leave_nothing(
 ) -> None:
     whole = hello()
     before = tree.count(server.one(TLS))
-    for octets in (0, 1, 5, 6, 100, len(whole) - 1, len(whole)):
+    failed = server.log.count("why=tls-failed")
+    cuts = (0, 1, 5, 6, 100, len(whole) - 1, len(whole))
+    for octets in cuts:
         with raw(server, server.ports[1]) as held:
             held.sendall(whole[:octets])
             if resets:
                 reset_on_close(held)
+    wait_for(lambda: server.log.count("why=tls-failed") == failed + len(cuts))
     wait_for(lambda: tree.count(server.one(TLS)) == before)
 
 
