@@ -6,14 +6,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtools.errors import Temporary
+from qtools.server import syslogger
 from qtools.server.warm import journal
-from qtools.server.warm.journal import INFO, NOTICE, Journal
+from qtools.server.warm.journal import Journal
 from qtools.system.fdio import PIPE_OCTETS
+from tests.support import PATIENCE_SECONDS
 
 LINE = b"popup: pid 7 Info::END::None P:POP3\n"
 LOST = b"popserver: %d lines of this log were lost\n"
@@ -175,74 +179,63 @@ def test_a_log_whose_reader_has_gone_loses_lines(pipe: tuple[int, int]) -> None:
 # Syslog -----------------------------------------------------------------------
 
 
+class Syslog:
+    """A system's log, as syslog(3) of any process that we fork writes to it.
+
+    That it finds a log daemon again is seen with a real one: test_standalone.
+    """
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("")  # the kernel chooses a name that anybody may send to
+        self.socket.settimeout(PATIENCE_SECONDS)
+        self._address = self.socket.getsockname()
+
+    def write(self, level: int, text: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+            held.sendto(f"<{level}> {text}".encode(), self._address)
+
+    def line(self) -> str:
+        """Give the next line."""
+        return self.socket.recv(65536).decode()
+
+
 @pytest.fixture
-def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Give the far end of a log socket."""
-    path = str(tmp_path / "log")
-    monkeypatch.setattr(journal, "SYSLOG_SOCKET", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
-        held.bind(path)
-        held.setblocking(False)
-        yield held
+def syslog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Syslog]:
+    """Give the system's log."""
+    made = Syslog()
+    monkeypatch.setattr("syslog.syslog", made.write)
+    yield made
+    made.socket.close()
 
 
-def datagrams(held: socket.socket) -> list[bytes]:
-    found = []
-    with suppress(BlockingIOError):
-        while True:
-            found.append(held.recv(65536))
-    return found
+def test_syslog_gets_level_and_text_by_a_process_of_its_own(
+    syslog: Syslog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
 
+    def start(program: str) -> int:
+        started.append(real(program))
+        return started[0]
 
-# A server keeps its log's socket for as long as it lives.
-keeps_socket = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-def nobody(text: str) -> None:
-    raise AssertionError(text)
-
-
-@keeps_socket
-def test_syslog_gets_facility_level_and_program(syslog: socket.socket) -> None:
-    log = journal.to_syslog(nobody)
+    real = syslogger.start
+    monkeypatch.setattr(syslogger, "start", start)
+    log = journal.to_syslog("popup")
     log.line(LINE, is_refusal=True)
     log.line(LINE, is_refusal=False)
-    text = b"popup[%d]: pid 7 Info::END::None P:POP3" % os.getpid()
-    assert datagrams(syslog) == [
-        b"<%d>" % (16 | level) + text for level in (NOTICE, INFO)
-    ]
+    text = "pid 7 Info::END::None P:POP3"
+    assert [syslog.line(), syslog.line()] == [f"<5> {text}", f"<6> {text}"]
+    assert not os.get_blocking(started[0]), "nobody waits for the log"
+    os.close(started[0])
+    os.waitpid(-1, 0)  # it ends when we do
 
 
-@keeps_socket
-def test_a_syslog_that_reads_nothing_loses_lines(syslog: socket.socket) -> None:
-    log = journal.to_syslog(nobody)
-    written = fill(log, LINE)
-    log.line(LINE, is_refusal=False)
-    assert len(datagrams(syslog)) == written > 0
-    log.line(LINE, is_refusal=False)
-    note, line = datagrams(syslog)
-    assert note.endswith(b"]: 2 lines of this log were lost")
-    assert note.startswith(b"<21>popserver[")
-    assert line.endswith(b"P:POP3")
-
-
-@keeps_socket
-def test_a_syslog_that_has_gone_loses_lines(syslog: socket.socket) -> None:
-    log = journal.to_syslog(nobody)
-    syslog.close()
-    log.line(LINE, is_refusal=False)
-    log.line(LINE, is_refusal=False)
-    assert log._lost == 2
-
-
-def test_without_a_syslog_the_operator_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_process_for_it_there_is_no_log_and_no_service(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = str(tmp_path / "none")
-    monkeypatch.setattr(journal, "SYSLOG_SOCKET", path)
-    told: list[str] = []
-    log = journal.to_syslog(told.append)
-    log.line(LINE, is_refusal=False)
-    assert told == [
-        f"no session log: unable to reach {path}: No such file or directory"
-    ]
+    def start(_program: str) -> NoReturn:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(syslogger, "start", start)
+    with pytest.raises(Temporary, match="unable to start a process for the session"):
+        journal.to_syslog("popup")

@@ -6,17 +6,13 @@ line that can't be written at once is dropped, and the next that can be says how
 were.
 """
 
-import _socket
-import posix
-
+from qtools.errors import from_os_error
 from qtools.system import fdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SYSLOG_SOCKET = "/dev/log"
-FACILITY = 2 << 3  # mail
 NOTICE, INFO = 5, 6  # a refusal, anything else
 
 
@@ -59,23 +55,17 @@ def to_descriptor(descriptor: int, *, has_levels: bool) -> Journal:
     return Journal(write)
 
 
-def to_syslog(complain: "Callable[[str], None]") -> Journal:
-    """Write to the system's log, by the socket: syslog(3) would wait for it."""
-    held = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+def to_syslog(program: str) -> Journal:
+    """Write to the system's log, by a process that finds it whenever it is there.
+
+    Neither could be done from here: the log is outside our root directory, and
+    syslog(3) would wait for it.
+    Raises: Hard, Temporary when there can be no such process.
+    """
+    from qtools.server import syslogger
+
     try:
-        held.connect(SYSLOG_SOCKET)
+        descriptor = syslogger.start(program)
     except OSError as why:
-        held.close()
-        complain(f"no session log: unable to reach {SYSLOG_SOCKET}: {why.strerror}")
-        return Journal(None)
-
-    def write(level: int, line: bytes) -> bool:
-        program, _, text = line.rstrip(b"\n").partition(b": ")
-        head = b"<%d>%b[%d]: " % (FACILITY | level, program, posix.getpid())
-        try:
-            held.send(head + text, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
-        except OSError:
-            return False
-        return True
-
-    return Journal(write)
+        raise from_os_error(why, "start a process for the session log") from why
+    return to_descriptor(descriptor, has_levels=True)

@@ -153,7 +153,7 @@ class Premises:
 
         words = self.settings.words
         if "syslog" in words:
-            return journal.to_syslog(self.complain)
+            return journal.to_syslog(self.chain.program)
         if "journal" in words:
             return journal.to_descriptor(2, has_levels=True)
         descriptor = self.chain.log_descriptor
