@@ -15,6 +15,7 @@ the first two with a descriptor.
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import gc
+import sys
 from collections import deque
 from select import EPOLLIN, epoll
 from time import monotonic
@@ -127,7 +128,11 @@ class Nursery:
                 self._worker = None
             return
         kind, number, detail = packets.read_head(packet)
-        if kind == packets.VERIFIER:
+        if kind in (packets.VERIFIER, packets.LIVE) and not descriptors:
+            # No number was left for it: who is at the other end sees that, and another
+            # comes.
+            guard.complain(sys.argv, "out of descriptors for what the master sent")
+        elif kind == packets.VERIFIER:
             verifier = Channel.adopt(descriptors[0])
             self._verifiers[verifier.descriptor] = verifier
             self._watch(verifier.descriptor, True)
