@@ -83,7 +83,7 @@ class Server:
     """A popserver that runs, and what can be seen of it."""
 
     def __init__(self, argv: list[str], env: dict[str, str], folder: Path) -> None:
-        self._argv, self._env = argv, env
+        self._argv, self.env = argv, env
         self.folder = folder
         self.log_path, self.errors_path = folder / "log", folder / "errors"
         self.code: int | None = None
@@ -104,7 +104,7 @@ class Server:
         nothing, errors, log = opened
         told, telling = os.pipe()
         places = {0: nothing, 1: telling, 2: errors, 5: log, **self.places}
-        self.pid = spawn(self._argv, self._env, places)
+        self.pid = spawn(self._argv, self.env, places)
         self._process = os.pidfd_open(self.pid)
         self.code = None
         for descriptor in (*opened, telling):
@@ -223,9 +223,11 @@ class Servers:
         front: Sequence[str] = ("-d", "0"),
         checker: Sequence[str] = (),
         pair: Pair | None = None,
+        env: dict[str, str] | None = None,
     ) -> Server:
-        """Give a server that serves; see make()."""
+        """Give a server that serves; see make(). env: more for its environment."""
         server = self.make(*options, front=front, checker=checker, pair=pair)
+        server.env |= env or {}
         server.start()
         assert server.port, server.errors
         return server
