@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.popup import WIRES
-from tests.chain.warm import (
+from tests.chain.behind import (
     NOT_A_SESSION,
     SERVED,
     SESSIONS,
@@ -17,6 +16,7 @@ from tests.chain.warm import (
     dialogues,
     warm_talk,
 )
+from tests.chain.popup import WIRES
 from tests.conftest import Tools
 
 

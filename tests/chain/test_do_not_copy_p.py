@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.behind import House
 from tests.chain.popup import Popup
 from tests.chain.tls import NUMBERS, Descriptors, dump_of
-from tests.chain.warm import House
 from tests.support import wait_for
 
 REFUSED = b"-ERR [AUTH] authorization failed\r\n"

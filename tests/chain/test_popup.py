@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.behind import House
 from tests.chain.popup import (
     HOSTNAME,
     PEER,
@@ -16,7 +17,6 @@ from tests.chain.popup import (
     make_wire,
     read_some,
 )
-from tests.chain.warm import House
 from tests.conftest import Tools
 from tests.support import TOP, wait_for
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.chain.warm import House
+from tests.chain.behind import House
 from tests.conftest import PYTHON
 from tests.support import OWNER, TOP
 
