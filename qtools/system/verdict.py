@@ -39,6 +39,11 @@ def listen(listener: "Listener") -> None:
     _listeners[:] = [listener]
 
 
+def is_heard() -> bool:
+    """Tell whether somebody is told, who would speak for a session that can't begin."""
+    return bool(_listeners) or VARIABLE in posix.environ
+
+
 def ended(why: str, counts: "tuple[int | None, ...]") -> None:
     """Tell a listener how a session ended.
 

@@ -98,7 +98,7 @@ class Service:
                 raise Hard("refuses to serve as uid 0")
             return self.serve()
         except Failure as why:
-            if not self._is_preauth or verdict.VARIABLE in posix.environ:
+            if not self._is_preauth or verdict.is_heard():
                 raise
             guard.complain(self._argv, str(why))
             _say(_PERMANENT if isinstance(why, Hard) else _TEMPORARY)

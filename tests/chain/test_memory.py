@@ -18,8 +18,9 @@ import pytest
 from qtools.accounts import hashes
 from qtools.accounts.store import Store, create
 from tests import support
-from tests.chain import checker
-from tests.chain.popup import DIALOGUES, House, Popup
+from tests.chain import behind, checker
+from tests.chain.popup import DIALOGUES, HOSTNAME, House, Popup
+from tests.chain.warm import SessionProcess
 from tests.conftest import Tools
 
 WAYS: dict[str, dict[str, str]] = {"called": {}, "exec'd": {"QTOOLS_EXEC": "1"}}
@@ -170,6 +171,31 @@ def test_a_session_has_no_clear_secret_that_was_not_typed(
     for held in held_by(house, popup):
         assert not is_in(database, held)
         assert not any(secret in held for secret in database.secrets)
+
+
+@pytest.mark.parametrize("kind", ["system", "database"])
+def test_a_warm_session_has_nobodys_hash_and_no_password(
+    request: pytest.FixtureRequest, room: Path, tools: Tools, kind: str
+) -> None:
+    """Nor have those from which it is forked; its own password is in none of them."""
+    bank: Bank = request.getfixturevalue(kind)
+    house = behind.House(tools, room)
+    try:
+        first = log_in(house, bank, "popserver", {})
+        assert isinstance(first, behind.Served)
+        server = first.server
+        (session,) = SessionProcess(server).all()
+        assert uid_of(str(session)) == (room / "home").stat().st_uid
+        parent = int(
+            Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[1]
+        )
+        for pid in (session, parent, server.pid):
+            held = memory(pid)
+            assert HOSTNAME.encode() in held
+            assert not is_in(bank, held)
+            assert not any(secret in held for secret in bank.secrets)
+    finally:
+        house.close()
 
 
 def test_what_is_in_a_memory_is_found(database: Bank) -> None:

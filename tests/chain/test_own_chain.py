@@ -182,6 +182,18 @@ def test_a_verdict(
     ]
 
 
+@pytest.mark.parametrize("last", [["pop3d"], ["pop3d", "-a", "-m", "Nowhere"]])
+def test_a_last_link_that_cannot_serve_leaves_the_word_to_popup(
+    chain: Chain, dialogue: str, way: dict[str, str], last: list[str]
+) -> None:
+    popup = chain.popup(*chain.words[:3], *last, dialogue=dialogue, env=way)
+    popup.send(b"USER joe\r\nPASS secret\r\n")
+    assert popup.rest() == b"+OK\r\n+OK \r\n" + PERMANENT
+    assert popup.code() == 100
+    assert popup.log()[-1].endswith(" why=failed code=100 seconds=N")
+    assert popup.errors().startswith("pop3d: ")
+
+
 def test_accounts_that_cannot_be_read_are_no_wrong_password(
     chain: Chain, dialogue: str, way: dict[str, str]
 ) -> None:
