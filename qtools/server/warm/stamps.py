@@ -36,3 +36,7 @@ class Stamps:
         if left > 1:
             self._left[stamp] = left - 1
         return left > 0
+
+    def spend(self, stamp: bytes) -> None:
+        """Note that somebody was let in by an answer; it was the last one."""
+        self._left.pop(stamp, None)

@@ -141,6 +141,8 @@ class Verifier:
         if not entry.may_be(who, allow_root=self._allow_root):
             raise Refused("uid 0")
         _find_home(who.home)
+        if method not in entry.PLAINTEXT_METHODS:
+            self._stamps.spend(unpack(record)[2])
         return who
 
     def _is_ours(self, record: bytes) -> bool:
