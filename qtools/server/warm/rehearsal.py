@@ -78,6 +78,8 @@ def rehearse(serve: "Callable[[], int]", argv: list[str], highest: int) -> None:
         for descriptor, copy in enumerate(kept):
             posix.dup2(copy, descriptor)
             posix.close(copy)
+        posix.environ.clear()
+        posix.environ.update(environ)
         posix.fchdir(here)
         posix.close(here)
         _remove(root)
