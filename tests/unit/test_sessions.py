@@ -56,6 +56,7 @@ def book() -> Iterator[Book]:
     made = Book()
     yield made
     for process in made.sessions.busy.values():
+        process.channel.close()
         os.kill(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
 
