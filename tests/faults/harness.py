@@ -120,8 +120,10 @@ class Server:
 
     @property
     def errors(self) -> str:
-        """What it has written on descriptor 2."""
-        return self.errors_path.read_text(encoding="ascii")
+        """What it has complained of on descriptor 2, but for not being root."""
+        text = self.errors_path.read_text(encoding="ascii")
+        lines = text.splitlines(keepends=True)
+        return "".join(line for line in lines if "not root: " not in line)
 
     @property
     def log(self) -> str:

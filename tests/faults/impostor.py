@@ -12,6 +12,7 @@ import posix
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from qtools.accounts import entry
@@ -149,7 +150,9 @@ class Chain:
         """Give the processes of a kind; they have loaded what the test has."""
         found: dict[str, list[int]] = {}
         for pid in tree.children(self.pid):
-            held = list(tree.descriptors(pid).values())
+            held: list[str] = []
+            with suppress(OSError):  # it has just ended
+                held += tree.descriptors(pid).values()
             if tree.EPOLL in held:
                 found.setdefault(tree.NURSERY, []).append(pid)
                 found[tree.SESSION] = tree.children(pid)

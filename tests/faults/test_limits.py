@@ -237,7 +237,7 @@ def test_rules_that_are_replaced_hold_from_then_on(ruled: Server, rules: Path) -
         assert staying.log_in(b"joe", SECRET).startswith(b"+OK")
 
 
-@pytest.mark.parametrize("octets", [b"", b"no rules" * 1000, b"\xff" * 3000])
+@pytest.mark.parametrize("octets", [b"", b"no rules" * 1000])
 def test_rules_that_are_damaged_let_nobody_in_who_was_kept_out(
     ruled: Server, rules: Path, octets: bytes
 ) -> None:
