@@ -92,7 +92,11 @@ class Server:
 
     def limit(self, command: str) -> None:
         """Have a shell, which becomes the server, run a command before."""
-        self._argv = ["/bin/sh", "-c", f'{command}; exec "$@"', "sh", *self._argv]
+        self.prefix("/bin/sh", "-c", f'{command}; exec "$@"', "sh")
+
+    def prefix(self, *words: str) -> None:
+        """Have another program start it."""
+        self._argv = [*words, *self._argv]
 
     def start(self) -> None:
         """Start it and wait for its port."""

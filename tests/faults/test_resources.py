@@ -9,7 +9,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,13 @@ from tests.certificates import Pair
 from tests.faults import tree
 from tests.faults.client import WAYS, Gone
 from tests.faults.harness import SECRET, Server, Servers, Village
+from tests.faults.test_signals import copy
 from tests.faults.tree import NURSERY, TLS, VERIFIER, WORKER
-from tests.support import need, need_root, wait_for
+from tests.support import IS_ROOT, OWNER, need, wait_for
 
 LATER = "-ERR [SYS/TEMP]"
 LOGINS = 25
+BLOCK, MOST_LOG = 512, 4096  # octets
 FEW = 24
 
 
@@ -179,85 +180,52 @@ def test_a_master_without_descriptors_replaces_who_died_when_it_can(
 # Processes.
 
 
-@contextmanager
-def group(folder: Path) -> Iterator[Path]:
-    """Make a control group that counts processes; give its folder."""
-    need_root()
-    place = Path("/sys/fs/cgroup")
-    place = place / "pids" if (place / "pids").is_dir() else place
-    made = place / f"qtools-{folder.name}"
-    try:
-        made.mkdir()
-    except OSError as why:
-        pytest.skip(f"needs control groups: {why.strerror}")
-    try:
-        yield made
-    finally:
-        wait_for(lambda: is_removed(made))
+def as_owner(server: Server) -> None:
+    """Have a server run as support.OWNER, whose processes can be counted."""
+    if IS_ROOT:
+        uid, gid = OWNER
+        words = [need("setpriv", "util-linux"), "--clear-groups", f"--reuid={uid}"]
+        server.prefix(*words, f"--regid={gid}", "--")
 
 
-def is_removed(made: Path) -> bool:
-    with suppress(OSError):
-        made.rmdir()
-        return True
-    return False
+def limit_processes(pids: list[int], most: str) -> None:
+    """Change the limit on processes, as their owner may."""
+    for pid in pids:
+        words = [need("prlimit", "util-linux"), f"--pid={pid}", f"--nproc={most}:"]
+        ids = OWNER if IS_ROOT else (None, None)
+        subprocess.run(words, check=True, user=ids[0], group=ids[1])
 
 
 @pytest.mark.slow
 def test_when_nobody_can_be_forked_who_comes_is_told_to_come_later(
     servers: Servers, village: Village, pair: Pair
 ) -> None:
-    with group(village.room) as folder:
-        server = servers.make("--tls-workers", "1", "-c", "3", pair=pair)
-        server.limit(f"echo $$ > {folder}/cgroup.procs")
-        server.start()
-        wait_for(lambda: server.is_whole(relays=1))
-        most = folder / "pids.max"
-        most.write_text((folder / "pids.current").read_text())
-        assert {try_to_log_in(server, way) for way in WAYS * 3} == {LATER}
-        assert "Accept" in server.log
-        dead = [server.one(kind) for kind in (VERIFIER, TLS)]
-        most.write_text("1")
-        for pid in dead:
-            os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: server.errors.count("unable to start a ") >= 2)
-        assert try_to_log_in(server) == LATER  # by the verifier that is left
-        os.kill(server.one(WORKER), signal.SIGKILL)
-        wait_for(lambda: "unable to start a login worker" in server.errors)
-        most.write_text("max")
-        wait_for(lambda: server.is_whole(relays=1))
-        for way in WAYS * 2:
-            log_in(server, way)
-        assert not tree.zombies(server.pid)
-        assert server.stop() == 0
+    ours = copy(pair, village.room)
+    for path in (*ours, village.room):
+        os.chown(path, *OWNER)
+    server = servers.make("--tls-workers", "1", "-c", "3", pair=ours)
+    as_owner(server)
+    server.start()
+    wait_for(lambda: server.is_whole(relays=1))
+    forkers = [server.pid, server.one(NURSERY)]
+    limit_processes(forkers, "0")
+    assert {try_to_log_in(server, way) for way in WAYS * 3} == {LATER}
+    assert "Accept" in server.log
+    for kind in (VERIFIER, TLS):
+        os.kill(server.one(kind), signal.SIGKILL)
+    wait_for(lambda: server.errors.count("unable to start a ") >= 2)
+    assert try_to_log_in(server) == LATER  # by the verifier that is left
+    os.kill(server.one(WORKER), signal.SIGKILL)
+    wait_for(lambda: "unable to start a login worker" in server.errors)
+    limit_processes(forkers, "10000")
+    wait_for(lambda: server.is_whole(relays=1))
+    for way in WAYS * 2:
+        log_in(server, way)
+    assert not tree.zombies(server.pid)
+    assert server.stop() == 0
 
 
 # The log.
-
-
-@pytest.fixture
-def small(village: Village) -> Iterator[Path]:
-    """Give a file system of some pages."""
-    need_root()
-    need("mount", "mount")
-    folder = village.room / "small"
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "none", str(folder)]
-    made = subprocess.run(words, capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"needs to mount: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: Path, left: int = 0) -> Path:
-    """Leave so little room there; give the file to be removed."""
-    path = folder / "filler"
-    with open(path, "wb", 0) as filler, suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
-    os.truncate(path, path.stat().st_size - left)
-    return path
 
 
 LINE = r"popup: pid \d+ (Accept::AUTH::User .* 'joe'|Info::END::User .* left-octets=-)"
@@ -275,31 +243,29 @@ def test_a_log_on_a_full_device_costs_nobody_his_mail(servers: Servers) -> None:
     assert server.errors == ""
 
 
-def test_a_disk_that_was_full_gets_whole_lines_and_their_number(
-    servers: Servers, small: Path
+def test_a_log_with_room_again_gets_whole_lines_and_their_number(
+    servers: Servers,
 ) -> None:
     server = servers.make()
-    log, filler = small / "log", fill(small, 4096)
-    server.places[5] = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    server.limit(f"ulimit -f {MOST_LOG // BLOCK}")
     server.start()
-    os.close(server.places[5])
     logins = 0
 
     def is_full() -> bool:
         nonlocal logins
         log_in(server)
         logins += 1
-        return log.stat().st_size >= 4096
+        return len(server.log) == MOST_LOG
 
     wait_for(is_full)
     for _ in range(5):
         log_in(server)
-    assert log.stat().st_size == 4096
-    filler.unlink()
+    before = server.log
+    assert len(before) == MOST_LOG
+    os.truncate(server.log_path, 0)
     log_in(server)
-    wait_for(lambda: "were lost" in log.read_text())
-    wait_for(lambda: is_ended(log.read_text()))
-    check_log(log.read_text(), 2 * (logins + 6))
+    wait_for(lambda: "were lost" in server.log and is_ended(server.log))
+    check_log(before + server.log, 2 * (logins + 6))
 
 
 def is_ended(text: str) -> bool:
@@ -349,17 +315,16 @@ def test_a_log_nobody_reads_costs_nobody_his_mail(servers: Servers) -> None:
 
 
 @pytest.mark.slow
-def test_counters_on_a_full_disk_stay_as_they_were(
-    servers: Servers, small: Path
+def test_counters_without_room_stay_as_they_were(
+    servers: Servers, village: Village
 ) -> None:
-    path = small / "metrics"
-    server = servers.start("--metrics", str(path))
+    path = village.room / "metrics"
+    path.write_text("of before")
+    server = servers.make("--metrics", str(path))
+    server.limit("ulimit -f 1")
+    server.start()
     log_in(server)
-    wait_for(path.exists)
-    text = path.read_text()
-    assert "qtools_pop_logins_total" in text
-    fill(small)
+    wait_for(lambda: "unable to write" in server.errors)
     assert server.stop() == 0
-    assert path.read_text() == text
-    assert "No space left on device" in server.errors
-    assert [entry.name for entry in small.iterdir() if "new" in entry.name] == []
+    assert path.read_text() == "of before"
+    assert not [entry for entry in village.room.iterdir() if "metrics." in entry.name]
