@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: ISC
 """The closed set of ways in which a tool can fail, each with its exit code.
 
-Every failure is one of these four, because the program before us in the chain sees
+Every failure is one of these, because the program before us in the chain sees
 nothing but the exit code: it has to tell "wrong password" from "try again later".
 """
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
 EXIT_MISUSE = 2
+EXIT_EXPIRED = 3  # between processes of ours; any other program hears EXIT_REFUSED
 EXIT_HARD = 100
 EXIT_TEMPORARY = 111
 
@@ -22,6 +23,12 @@ class Refused(Failure):
     """The credential was not accepted."""
 
     code = EXIT_REFUSED
+
+
+class Expired(Refused):
+    """The password was right, and is too old: it has to be changed first."""
+
+    code = EXIT_EXPIRED
 
 
 class Misuse(Failure):

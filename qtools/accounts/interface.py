@@ -9,6 +9,7 @@ from qtools.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Source(Protocol):
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
             Takes the three fields of the fd-3 record; challenge is the APOP or
             CRAM-MD5 challenge with its angle brackets, or empty.
-            Raises: Unknown; Refused (wrong or expired secret, disabled), having
-            spent what a good secret costs; Temporary, Hard.
+            Raises: Unknown; Refused (wrong secret, disabled), having spent what a
+            good secret costs; Expired; Temporary, Hard.
             """
 
         def decoy(self) -> bytes:
@@ -28,6 +29,47 @@ if TYPE_CHECKING:
 
             It makes strangers cost what users cost; empty where checks cost nothing.
             """
+
+
+    class KeyHolder(Source, Protocol):
+        """A source whose accounts may have keys for SCRAM, too."""
+
+        def keys(self, user: bytes) -> bytes:
+            """Give `SCRAM-SHA-256$iterations:salt$stored:server`, or nothing.
+
+            Salt and keys are in base64 (the form of RFC 5803 without blanks).
+            Raises: Unknown; Temporary, Hard.
+            """
+
+        def identify(self, user: bytes) -> "Identity":
+            """Say who it is whose key has been proved.
+
+            Raises: Unknown; Refused when disabled; Temporary, Hard.
+            """
+
+        def salt_key(self) -> bytes:
+            """Give the secret from which salts for strangers are made, always the same.
+
+            Raises: Temporary, Hard.
+            """
+
+    class Changer(Protocol):
+        """Changes one password: authenticate(), then change(), then end()."""
+
+        def authenticate(self, user: bytes, secret: bytes, challenge: bytes) -> None:
+            """Check the old secret, or a digest over the challenge.
+
+            Raises: Refused, Temporary, Hard.
+            """
+
+        def change(self, new: bytes) -> None:
+            """Store the new secret, durably, of the user authenticated before.
+
+            Raises: Refused, its text fit for the client; Temporary, Hard.
+            """
+
+        def end(self) -> None:
+            """Let go of what is held; may be called at any time."""
 
 
 LARGEST_ID = 2**32 - 2  # of uid and gid; the last number means "leave as is"
@@ -44,9 +86,11 @@ class Identity:
     gid: numbers, or -1 each for "leave ids as they are". groups: supplementary groups;
     the primary one alone by default. home: directory to enter, or empty for "stay".
     shell: for SHELL, or empty. maildir: for MAILDIR, or empty for "not set".
+    ending: to be called when the session has ended, in the process that verified and
+    in no other; None when there is nothing to end.
     """
 
-    __slots__ = ("gid", "groups", "home", "maildir", "name", "shell", "uid")
+    __slots__ = ("ending", "gid", "groups", "home", "maildir", "name", "shell", "uid")
 
     def __init__(  # noqa: PLR0913  # an identity is what its fields say
         self,
@@ -65,6 +109,7 @@ class Identity:
         self.home = home
         self.shell = shell
         self.maildir = maildir
+        self.ending: Callable[[], None] | None = None
 
 
 def home_of(maildir: bytes) -> bytes:

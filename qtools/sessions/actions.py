@@ -85,6 +85,39 @@ class Verify(Action):
         self.user = user
 
 
+class Respond(Action):
+    """Hand the client's answer to a verifier's challenge on to the verifier.
+
+    Follows a Verify whose mechanism is a dialogue, after challenged(). Then call
+    challenged() with what the verifier says next, or accepted() or verdict().
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class Withdraw(Action):
+    """Give up the verification that is under way: the client wants no more of it."""
+
+    __slots__ = ()
+
+
+class Ask(Action):
+    """Have the privileged side do an errand, then call answered(code, text).
+
+    kind: one octet, the session's own numbering. fields: what it is about; each may
+    be secret, none is ever logged.
+    """
+
+    __slots__ = ("fields", "kind")
+
+    def __init__(self, kind: int, *fields: bytes) -> None:
+        self.kind = kind
+        self.fields = fields
+
+
 class Update(Action):
     """Enter the UPDATE state: remove these messages, then call updated()."""
 

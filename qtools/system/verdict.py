@@ -3,8 +3,8 @@
 
 An exit code comes too late: popup wants to log a login when it happens, and must not
 speak after the session has spoken. QTOOLS_VERDICT names a descriptor on which checkpw
-writes ACCEPTED and pop3d GREETED. Programs of others leave it alone, and popup then
-goes by the exit code, as qmail-popup does.
+writes ACCEPTED, or EXPIRED before it refuses, and pop3d GREETED. Programs of others
+leave it alone, and popup then goes by the exit code, as qmail-popup does.
 
 A server that runs these programs in its own processes asks to be told directly.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VARIABLE = b"QTOOLS_VERDICT"
 
 ACCEPTED = b"A"  # the credential is good; the next program runs now
+EXPIRED = b"X"  # the credential is good but for its age; an exit code of 1 follows
 GREETED = b"G"  # the session has spoken; every further word is its own
 
 
