@@ -153,7 +153,7 @@ def test_a_bug_behind_an_answer_ends_one_connection(
     connection, client = shift.come()
     log_in(shift, connection, client)
     monkeypatch.setattr(Connection, "answered", fail)
-    shift.worker._answer(connection, 1)
+    shift.worker._logins.answer(connection, 1)
     assert shift.is_over
     assert b"Info::END::User" in shift.log
     assert b" why=bug code=111 " in shift.log

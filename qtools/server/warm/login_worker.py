@@ -3,7 +3,8 @@
 
 It accepts, asks limits and rules, holds the dialogue, and passes an accepted client's
 connection on. It can't tell whether a password is right, has no TLS key and no file,
-and nothing of a session is left here but an entry in the limits.
+and nothing of a session is left here but an entry in the limits. This is its loop; what
+a login goes through is in logins, reception and tunnels.
 """
 
 from select import EPOLLIN, EPOLLOUT, epoll
@@ -11,10 +12,10 @@ from time import monotonic
 
 from qtools.errors import EXIT_TEMPORARY
 from qtools.server.channel import Channel, close_all
-from qtools.server.warm import asking, packets
+from qtools.server.warm import packets
 from qtools.server.warm.accounting import Accounting
-from qtools.server.warm.connection import ASK, ENDED, TLS, Connection
-from qtools.server.warm.desks import Desks
+from qtools.server.warm.connection import ENDED, TLS, Connection
+from qtools.server.warm.logins import Logins
 from qtools.server.warm.reception import GENERATION_SHIFT, Reception
 from qtools.server.warm.timers import Timers
 from qtools.server.warm.tunnels import Tunnels
@@ -52,20 +53,22 @@ class LoginWorker:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._masks: dict[int, int] = {}
-        self._serving: dict[int, tuple[bytes, float]] = {}  # id: source, since when
         self._reception = Reception(self, settings, chain, door, accounting)
         self._reception.serial = generation << GENERATION_SHIFT
         needs_stamps = self._reception.uses_challenges()
-        self._desks = Desks(self._listen_to, self._answer, needs_stamps=needs_stamps)
+        name = self._reception.name
+        self._logins = Logins(
+            self, door.admission, accounting, name, needs_stamps=needs_stamps
+        )
+        self._desks = self._logins.desks
         if needs_stamps:
             self._reception.use(self._desks)
-        self._tunnels = Tunnels(self._listen_to, self._tls_started)
+        self._tunnels = Tunnels(self.listen_to, self._tls_started)
         self._is_listening = False
         self._lacks_tls = settings.tls is not None
         self._is_draining = False
         self._ends: float | None = None  # of a drain
         self._is_last = False  # no other is going to write down how sessions end
-        self._over: dict[int, bytes] = {}  # ends heard of before their logins
         self._master: Channel | None = None
         self.now = monotonic()
 
@@ -95,7 +98,7 @@ class LoginWorker:
         """Tell whether there is a master, and no drain that is over."""
         if self._master is None or self._ends is None:
             return self._master is not None
-        is_awaited = self._is_last and self._serving
+        is_awaited = self._is_last and self._logins.sessions
         return bool(self._connections or is_awaited) and self.now < self._ends
 
     def _patience(self) -> float:
@@ -112,12 +115,12 @@ class LoginWorker:
             if handler is not None:
                 handler(descriptor)
             return
-        self._attempt(connection, self._attend, connection, event)
+        self.attempt(connection, self._attend, connection, event)
 
-    def _attempt(
+    def attempt(
         self, connection: Connection, step: "Callable[..., None]", *words: object
     ) -> None:
-        """Take a step for a connection; one client's trouble is his alone."""
+        """Take a step for a connection, whatever becomes of it; see logins.Host."""
         try:
             step(*words)
         except Exception as why:  # noqa: BLE001  # any: others are served here, too
@@ -144,8 +147,8 @@ class LoginWorker:
         else:
             connection.hung_up(self.now)
 
-    def _listen_to(self, descriptor: int, on: bool) -> None:  # noqa: FBT001  # on, off
-        """Hear, or no longer, what verifiers or TLS workers say."""
+    def listen_to(self, descriptor: int, on: bool) -> None:  # noqa: FBT001  # on, off
+        """Hear, or no longer, what verifiers or TLS workers say; see logins.Host."""
         if on:
             self._loop.register(descriptor, EPOLLIN)
         else:
@@ -166,9 +169,9 @@ class LoginWorker:
             return
         kind, identifier, number = packets.read_head(packet)
         if kind == packets.ENDED:
-            self._session_ended(packet)
+            self._logins.ended(packet)
         elif kind == packets.LIVE:
-            self._session_lives(identifier, packet)
+            self._logins.lives(identifier, packet)
         elif kind == packets.DRAIN:
             self._drain(is_last=bool(number))
         elif len(descriptors) < number:
@@ -197,22 +200,6 @@ class LoginWorker:
         self._door.shut()
         self._desks.retire()
         self._ends = self.now + self._settings.drain_seconds
-
-    def _session_lives(self, identifier: int, packet: bytes) -> None:
-        """Count a session that was begun before us, by what a worker said of it."""
-        source, began = self._accounting.resumed(packet)
-        self._door.admission.resume(source, self.now)
-        self._serving[identifier] = source, began
-
-    def _session_ended(self, packet: bytes) -> None:
-        identifier, tally, tag = packets.unpack_ended(packet)
-        if self._desks.is_asked(identifier):
-            self._over[identifier] = packet  # the log is to tell of its login first
-            return
-        known = self._serving.pop(identifier, None)
-        if known is not None:
-            self._door.admission.release(*known, self.now)
-        self._accounting.ended(tally, tag)
 
     def _adjust_listening(self) -> None:
         """Listen only while there is somebody to let in."""
@@ -259,44 +246,7 @@ class LoginWorker:
     def verify(self, connection: Connection, asked: "Verify") -> None:
         """Have a record verified; see House."""
         self.wake_at(connection, connection.ends)  # it's the verifiers' time
-        try:
-            packet = asking.pack(connection, asked, self._reception.name)
-        except ValueError:
-            self._answer(connection, EXIT_TEMPORARY)
-            return
-        is_bound = asked.mechanism not in asking.PLAINTEXT
-        self._desks.ask(connection, packet, connection.desk if is_bound else None)
-
-    def _answer(self, connection: Connection, code: int | None) -> None:
-        """Take what a verifier says."""
-        if connection.state == ASK:
-            self._attempt(connection, self._judge, connection, code)
-        ended = self._over.pop(connection.identifier, None)
-        if ended is not None:
-            self._session_ended(ended)
-
-    def _judge(self, connection: Connection, code: int | None) -> None:
-        """Pass on a verdict; None when the verifier has died over it."""
-        if code:
-            connection.answered(code, self.now)
-            return
-        if code is not None:
-            connection.accepted(self.now)
-            self._hand_over(connection)
-            return
-        # Its session may have begun: a word from here would be one too many. Nor may
-        # it count: if it has not, nobody would ever tell of its end.
-        connection.state = ENDED
-        self.close(connection, EXIT_TEMPORARY, "verifier-died")
-
-    def _hand_over(self, connection: Connection) -> None:
-        """Let go of a connection that a session has now."""
-        guest = connection.guest
-        self._serving[connection.identifier] = guest.source, guest.began
-        connection.is_admitted = False  # its session counts
-        connection.state = ENDED
-        self.forget(connection)
-        connection.socket.close()
+        self._logins.verify(connection, asked)
 
     def start_tls(self, connection: Connection) -> None:
         """Have a TLS worker take the socket and give one with cleartext; see House."""
@@ -312,7 +262,7 @@ class LoginWorker:
         self, connection: Connection, variables: dict[bytes, bytes] | None
     ) -> None:
         self._accounting.handshake(variables)
-        self._attempt(connection, self._go_on, connection, variables)
+        self.attempt(connection, self._go_on, connection, variables)
 
     def _go_on(
         self, connection: Connection, variables: dict[bytes, bytes] | None
@@ -363,7 +313,7 @@ class LoginWorker:
 
     def _late(self, timed: object) -> None:
         assert isinstance(timed, Connection)  # noqa: S101  # for the type checker
-        self._attempt(timed, self._too_late, timed)
+        self.attempt(timed, self._too_late, timed)
 
     def _too_late(self, timed: Connection) -> None:
         """Do what a connection's time has come for."""
@@ -382,7 +332,7 @@ class LoginWorker:
         packed = self._accounting.packed(
             {
                 "connections": len(self._connections),
-                "sessions": len(self._serving),
+                "sessions": self._logins.sessions,
                 "sources": self._door.admission.sources,
                 "verifier_queue": self._desks.waiting,
             }
