@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FILE_TYPE, SOCKET = 0o170000, 0o140000  # the module stat is not for free
 
+_errors_are_lost = False  # descriptor 2 was the client's, and leads nowhere now
+
 
 def load(tool: str) -> "ModuleType":
     """Import a tool by its name and give its module, which has a main().
@@ -78,7 +80,7 @@ def complain(argv: list[str], text: str) -> None:
     line = text.encode("ascii", "backslashreplace")
     line = line.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     try:
-        if _is_connection(2):
+        if _errors_are_lost or _is_connection(2):
             _complain_to_syslog(name, line.decode())
         else:
             # Here, since it costs; a confined process has it already.
@@ -87,6 +89,21 @@ def complain(argv: list[str], text: str) -> None:
             fdio.write_line(2, name.encode("ascii", "replace") + b": " + line + b"\n")
     except (ImportError, OSError):
         return
+
+
+def let_go() -> None:
+    """Have the client's descriptors lead nowhere: nothing here may speak to him.
+
+    For a process that calls other people's libraries, which may print what they like.
+    Descriptor 2 stays where it is not the client's.
+    """
+    global _errors_are_lost  # noqa: PLW0603  # as global as the descriptor is
+    _errors_are_lost = _is_connection(2)
+    nowhere = posix.open("/dev/null", posix.O_RDWR)
+    for descriptor in (0, 1, 2) if _errors_are_lost else (0, 1):
+        posix.dup2(nowhere, descriptor)
+    if nowhere > 2:
+        posix.close(nowhere)
 
 
 def _is_connection(descriptor: int) -> bool:
