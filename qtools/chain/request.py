@@ -17,7 +17,7 @@ VERIFY, START_TLS, LOG, END = range(4)
 # the office to tell.
 EVENTS = ("Reject::AUTH", "Reject::STLS")
 MECHANISMS = ("None", "User", "Apop", "Plain", "Login", "Cram-Md5", "Any")
-REASONS = ("quit", "refused", "timeout", "eof", "tls-failed")
+REASONS = ("quit", "refused", "timeout", "eof", "tls-failed", "junk")
 _LANGUAGES = tuple(LANGUAGES)
 _END_CODES = (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)
 

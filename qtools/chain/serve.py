@@ -11,8 +11,7 @@ import posix
 from qtools.errors import EXIT_DONE, Failure
 from qtools.maildrop.interface import Gone
 from qtools.protocol.message import CHUNK_OCTETS, Encoder, TopCutter
-from qtools.sessions.actions import Close, Send, SendMessage, Update
-from qtools.sessions.transaction import Trace
+from qtools.sessions.actions import Close, Send, SendMessage, Trace, Update
 from qtools.system.fdio import PeerLost, TimedOut
 
 TYPE_CHECKING = False

@@ -15,6 +15,7 @@ LANGUAGES = {b"en": b"English", b"de": b"Deutsch"}
 _GERMAN = {
     b"language changed": b"Sprache gewechselt",
     b"authorization failed": b"Anmeldung abgelehnt",
+    b"login incorrect": b"Anmeldung abgelehnt",
     b"authorization first": b"zuerst anmelden",
     b"USER first": b"zuerst USER",
     b"syntax error": b"Syntaxfehler",

@@ -143,6 +143,15 @@ class Log(Action):
         self.code = code
 
 
+class Trace(Action):
+    """Show one line of the client, secrets masked, to whoever debugs."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: bytes) -> None:
+        self.line = line
+
+
 class Close(Action):
     """End the connection; the tool exits with this code (see errors)."""
 

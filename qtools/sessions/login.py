@@ -11,8 +11,8 @@ from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import record, replies, sasl, tongue, verbs
 from qtools.protocol.lines import BAD_LINE, SASL_OCTETS, Lines
 from qtools.protocol.verbs import Verb
-from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
-from qtools.sessions.policy import CRASHED, VERDICTS, Policy
+from qtools.sessions.actions import Close, Log, Send, StartTls, Trace, Verify, Wait
+from qtools.sessions.policy import Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Login:
         self._asked: Verify | None = None
         self._is_paused = False
         self._failures = 0
+        self._junk = 0
 
     def greet(self) -> "Actions":
         """Open the dialogue; the stamp shows only where APOP can be accepted."""
@@ -104,18 +105,24 @@ class Login:
             line = self._lines.next(limit)
             if line is None:
                 break
+            if self.policy.is_traced:
+                actions.append(Trace(self._masked(line)))
             actions += self._step(line)
         return actions
+
+    def _masked(self, line: bytes) -> bytes:
+        """Give the line as a debug log may show it; SASL's answers are all secret."""
+        return b"<hidden>" if self._exchange else verbs.masked(VERBS, line)
 
     def _step(self, line: bytes) -> "Actions":
         if self._exchange is not None:
             return self._respond(line)
         if line == BAD_LINE:
-            return self.err(b"syntax error")
+            return self._junked(b"syntax error")
         keyword, rest = verbs.split(line)
         verb = VERBS.get(keyword)
         if verb is None:
-            return self.err(b"authorization first")
+            return self._junked(b"authorization first")
         given = verbs.arguments(verb, rest)
         if given is None:
             return self.err(b"syntax error")
@@ -124,9 +131,17 @@ class Login:
         actions: Actions = verb.handler(self, *given)
         return actions
 
+    def _junked(self, text: bytes) -> "Actions":
+        """Refuse what is no command; a client that has nothing else has to go."""
+        self._junk += 1
+        actions = self.err(text)
+        if self._junk == self.policy.junk_limit:
+            actions += self._close(EXIT_REFUSED, "junk")
+        return actions
+
     def _judge(self, code: int) -> "Actions":
         asked = self._take_asked()
-        label, text = VERDICTS.get(code, CRASHED)
+        label, text = self.policy.verdict(code)
         log = Log("Reject::AUTH", asked.mechanism, asked.user, code)
         return [log, *self._refuse(label, text)]
 
@@ -218,7 +233,11 @@ class Login:
 
     def quit(self) -> "Actions":
         """End in order."""
-        return [Send(replies.OK), *self._close(EXIT_DONE, "quit")]
+        return [self.ok(), *self._close(EXIT_DONE, "quit")]
+
+    def ok(self, text: bytes = b"") -> Send:
+        """Make one positive reply."""
+        return Send(self.policy.ok(text))
 
     def err(self, text: bytes, label: bytes = b"") -> "Actions":
         """Send one negative reply in the client's language."""
@@ -243,7 +262,7 @@ def _announced(policy: Policy) -> list[bytes]:
 
 
 def _capabilities(session: Login) -> "Actions":
-    status = b"+OK capability list follows\r\n"
+    status = session.policy.ok(b"capability list follows")
     return [Send(replies.multi(status, _announced(session.policy)))]
 
 
@@ -251,7 +270,7 @@ def _user(session: Login, name: bytes) -> "Actions":
     if name.startswith(b" "):
         return session.err(b"syntax error")
     session.user = name
-    return [Send(replies.OK)]
+    return [session.ok()]
 
 
 def _password(session: Login, secret: bytes) -> "Actions":
@@ -271,15 +290,16 @@ def _auth(
 ) -> "Actions":
     if name is not None:
         return session.begin(name, initial)
-    return [Send(replies.multi(replies.OK, session.policy.usable_mechanisms()))]
+    policy = session.policy
+    return [Send(replies.multi(policy.ok(), policy.usable_mechanisms()))]
 
 
 def _stls(session: Login) -> "Actions":
     return session.start_tls()
 
 
-def _noop(_session: Login) -> "Actions":
-    return [Send(replies.OK)]
+def _noop(session: Login) -> "Actions":
+    return [session.ok()]
 
 
 def _quit(session: Login) -> "Actions":
@@ -288,7 +308,7 @@ def _quit(session: Login) -> "Actions":
 
 def _utf8(session: Login) -> "Actions":
     session.is_utf8 = True
-    return [Send(replies.OK)]
+    return [session.ok()]
 
 
 def _lang(session: Login, wanted: bytes | None = None) -> "Actions":

@@ -10,8 +10,9 @@ from qtools.protocol.lines import COMMAND_OCTETS
 
 # What a verdict other than "accepted" tells the client. A crashed checker and
 # whatever nobody foresaw are the server's trouble, not a wrong password.
+REFUSAL = b"authorization failed"
 VERDICTS = {
-    EXIT_REFUSED: (replies.AUTH, b"authorization failed"),
+    EXIT_REFUSED: (replies.AUTH, REFUSAL),
     EXIT_MISUSE: (replies.SYS_PERM, b"the server is not set up for you"),
     EXIT_HARD: (replies.SYS_PERM, b"the server is not set up for you"),
     EXIT_TEMPORARY: (replies.SYS_TEMP, b"temporary failure, try again later"),
@@ -27,7 +28,9 @@ class Policy:
     tls_for: "all" (nothing without TLS), "passwords" (no clear secret without TLS) or
     "" (no rule). attempts: refused logins until the connection is closed.
     delay_seconds: wait before the first refusal, doubled for each further one.
-    line_octets: longest command, line end included.
+    line_octets: longest command, line end included. refusal: what a wrong password is
+    told. is_bare: positive replies without anything behind +OK. junk_limit: close at
+    this many unknown commands, 0 for never. is_traced: give a Trace for every line.
     """
 
     __slots__ = (
@@ -35,10 +38,14 @@ class Policy:
         "attempts",
         "delay_seconds",
         "has_stls",
+        "is_bare",
         "is_tls",
+        "is_traced",
+        "junk_limit",
         "line_octets",
         "mechanisms",
         "passwords",
+        "refusal",
         "tls_for",
     )
 
@@ -54,6 +61,10 @@ class Policy:
         attempts: int = 3,
         delay_seconds: float = 1.0,
         line_octets: int = COMMAND_OCTETS,
+        refusal: bytes = REFUSAL,
+        is_bare: bool = False,
+        junk_limit: int = 0,
+        is_traced: bool = False,
     ) -> None:
         self.passwords = passwords
         self.apop = apop
@@ -64,6 +75,10 @@ class Policy:
         self.attempts = attempts
         self.delay_seconds = delay_seconds
         self.line_octets = line_octets
+        self.refusal = refusal
+        self.is_bare = is_bare
+        self.junk_limit = junk_limit
+        self.is_traced = is_traced
 
     def inside_tls(self) -> "Policy":
         """Give the same policy for after STLS; this one may be others', too."""
@@ -72,6 +87,15 @@ class Policy:
             setattr(inside, name, getattr(self, name))
         inside.is_tls = True
         return inside
+
+    def verdict(self, code: int) -> tuple[bytes, bytes]:
+        """Give response code and text for a verifier's exit code."""
+        label, text = VERDICTS.get(code, CRASHED)
+        return label, self.refusal if code == EXIT_REFUSED else text
+
+    def ok(self, text: bytes = b"") -> bytes:
+        """Make a positive status line; a bare one has no text, nor a blank for it."""
+        return b"+OK\r\n" if self.is_bare else replies.ok(text)
 
     def lacks_tls(self, *, is_plaintext: bool) -> bool:
         """Tell whether a way to log in has to wait for TLS."""

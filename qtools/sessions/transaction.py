@@ -11,13 +11,14 @@ from qtools.errors import EXIT_DONE
 from qtools.protocol import replies, tongue, verbs
 from qtools.protocol.lines import BAD_LINE, Lines
 from qtools.protocol.verbs import Verb
-from qtools.sessions.actions import Action, Close, Send, SendMessage, Update
+from qtools.sessions.actions import Close, Send, SendMessage, Trace, Update
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qtools.maildrop.interface import Contents
+    from qtools.sessions.actions import Action
     from qtools.sessions.style import Style
 
     Actions = list[Action]
@@ -34,15 +35,6 @@ OWN_CAPABILITIES = (
 )
 # What only holds when the dialogue before login was ours (see style).
 FRONT_CAPABILITIES = (b"AUTH-RESP-CODE", b"UTF8 USER")
-
-
-class Trace(Action):
-    """Show one line of the client, secrets masked, to whoever debugs."""
-
-    __slots__ = ("line",)
-
-    def __init__(self, line: bytes) -> None:
-        self.line = line
 
 
 class _Refusal(Exception):

@@ -103,7 +103,9 @@ def changed(place: int, octet: int) -> bytes:
         pytest.param(Request(VERIFY, record=b"a\0b\0c\0d\0").pack(), id="four fields"),
         pytest.param(Request(VERIFY, record=b"a\0b\0c\0d").pack(), id="unfinished"),
         pytest.param(Request(END, code=55).pack(), id="a code of nobody's"),
-        pytest.param(Request(END, detail=5).pack(), id="a reason of nobody's"),
+        pytest.param(
+            Request(END, detail=len(request.REASONS)).pack(), id="a reason of nobody's"
+        ),
         pytest.param(Request(LOG, detail=3).pack(), id="an event of nobody's"),
     ],
 )

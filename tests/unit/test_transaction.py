@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.sessions.actions import Action, Close, Send, SendMessage, Update
+from qtools.sessions.actions import Action, Close, Send, SendMessage, Trace, Update
 from qtools.sessions.style import JUNK_LIMIT, Style
-from qtools.sessions.transaction import VERBS, Trace, Transaction
+from qtools.sessions.transaction import VERBS, Transaction
 from tests.pop3 import STATUS
 from tests.support import IS_NIGHTLY
 
