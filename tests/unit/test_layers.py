@@ -35,7 +35,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 # Below these nothing but computing: no descriptor, no clock, no chance.
 PURE_LAYERS = ("protocol", "sessions")
-PURE_MODULES = {"binascii", "_md5", "_operator", "_sha1", "_sha2", "_sha256", "_struct"}
+PURE_MODULES = {
+    *("binascii", "_md5", "_operator", "_sha1", "_sha2", "_sha256", "_struct"),
+    "re",  # dear: the import budget keeps it out of logins
+}
 
 # The shape of what a session is handed. It may be named in annotations, so that mypy
 # holds both sides to it; nothing of it is there at run time.
