@@ -21,7 +21,7 @@ ROOTS = {
     "popserver": "qtools.tools.popserver",
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
-    "db": "qtools.accounts.database",
+    "db": "qtools.accounts.db.reader",
 }
 
 

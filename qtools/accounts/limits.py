@@ -4,7 +4,7 @@
 See: RFC 2449 section 4 (a command line has at most 255 octets).
 """
 
-from qtools.accounts.database import fold
+from qtools.accounts.db.reader import fold
 from qtools.errors import Refused
 
 USER_OCTETS = 248  # "USER " and CRLF fill the 255 octets of a line, see: RFC 2449

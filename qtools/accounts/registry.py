@@ -28,7 +28,7 @@ DEFAULT = "system"
 MODULES = {
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
-    "db": "qtools.accounts.database",
+    "db": "qtools.accounts.db.reader",
 }
 
 

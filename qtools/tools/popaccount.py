@@ -16,8 +16,8 @@ import time
 
 from qtools import __version__
 from qtools.accounts import hashes
+from qtools.accounts.db.store import Account, Store, create
 from qtools.accounts.limits import check_secret
-from qtools.accounts.store import Account, Store, create
 from qtools.errors import EXIT_DONE, Hard, Refused, Temporary
 
 TYPE_CHECKING = False

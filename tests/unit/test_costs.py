@@ -11,9 +11,9 @@ import pytest
 
 from qtools.accounts import hashes, registry, system
 from qtools.accounts.authuser import AuthUser
-from qtools.accounts.database import Database
+from qtools.accounts.db.reader import Database
+from qtools.accounts.db.store import Store, create
 from qtools.accounts.interface import Unknown
-from qtools.accounts.store import Store, create
 from qtools.errors import Refused
 from qtools.system.ffi.crypt import Crypt
 from qtools.system.ffi.shadow import Entry

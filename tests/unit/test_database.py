@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qtools.accounts import database, hashes, limits, store
-from qtools.accounts.database import Database, open_source
+from qtools.accounts import hashes, limits
+from qtools.accounts.db import reader as database
+from qtools.accounts.db import store
+from qtools.accounts.db.reader import Database, open_source
+from qtools.accounts.db.store import Store, create
 from qtools.accounts.interface import Unknown
-from qtools.accounts.store import Store, create
 from qtools.errors import Failure, Hard, Refused, Temporary
 from qtools.protocol import digests
 from tests.support import TOP
@@ -244,7 +246,7 @@ def test_init_overwrites_nothing(path: bytes) -> None:
 MAKER = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from qtools.accounts import store
+from qtools.accounts.db import store
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -398,7 +400,7 @@ def test_no_damage_crashes(path: bytes, data: bytes, place: int) -> None:
 WRITER = """
 import os, signal, sys, sqlite3
 sys.path.insert(0, sys.argv[1])
-from qtools.accounts.store import Store
+from qtools.accounts.db.store import Store
 accounts = Store(os.fsencode(sys.argv[2]))
 accounts._execute("PRAGMA cache_size = 1")
 accounts._execute("PRAGMA cache_spill = 1")

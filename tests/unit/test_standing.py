@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qtools.accounts import database, registry, standing
+from qtools.accounts import registry, standing
+from qtools.accounts.db import reader as database
 from qtools.accounts.interface import Identity
 from qtools.accounts.standing import Standing
 from qtools.errors import Hard, Refused

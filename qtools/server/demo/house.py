@@ -7,7 +7,7 @@ import pwd
 import shutil
 import tempfile
 
-from qtools.accounts.store import Store, create
+from qtools.accounts.db.store import Store, create
 from qtools.errors import Hard, from_os_error
 from qtools.server.demo import certificate, mail
 from qtools.system import confine

@@ -14,7 +14,7 @@ from contextlib import closing
 from urllib.parse import quote
 
 from qtools.accounts import hashes
-from qtools.accounts.database import (
+from qtools.accounts.db.reader import (
     APPLICATION_ID,
     BUSY_SECONDS,
     VERSION,
@@ -27,7 +27,8 @@ from qtools.errors import Failure, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import builtins
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
@@ -86,6 +87,8 @@ class Account:
         self.changed: int = row[7]
         self.method = hashes.method_of(row[8] or b"")
         self.has_clear = bool(row[9])
+        self.has_scram = False
+        self.may_change = True
 
 
 def create(path: bytes) -> None:
@@ -183,7 +186,12 @@ class Store:
             raise Refused(f"there is an account {os.fsdecode(user)} already") from why
 
     def set_secret(
-        self, user: bytes, secret: bytes, method: str, *, clear: bool
+        self,
+        user: bytes,
+        secret: bytes,
+        method: str = "",
+        *,
+        clear: bool | None = None,
     ) -> None:
         """Replace all credentials of an account.
 
@@ -192,6 +200,7 @@ class Store:
         """
         check_secret(secret)
         stored = hashes.make(secret, method)
+        clear = self.show(user).has_clear if clear is None else clear
         account = self._touch(user)
         self._execute("DELETE FROM credential WHERE account = ?", (account,))
         for kind, value in (("hash", stored), ("clear", secret if clear else b"")):
@@ -227,9 +236,96 @@ class Store:
             raise _no_account(user)
         return Account(row)
 
-    def list(self) -> "Iterator[Account]":
-        """Give all accounts, ordered by name."""
+    def list(self, domain: str | None = None) -> "Iterator[Account]":
+        """Give all accounts, or those of a domain, ordered by name."""
+        del domain
         return map(Account, self._execute(_QUERY + "ORDER BY a.user"))
+
+    def close(self) -> None:
+        """Let go of the file; once more does nothing."""
+        self._connection.close()
+
+    def add_domain(self, name: str) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_may_change(self, user: bytes, *, may_change: bool) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_place(
+        self, user: bytes, ids: tuple[int, int] | None, home: bytes, maildir: bytes
+    ) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def settings(self, user: bytes) -> dict[str, bytes]:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_settings(self, user: bytes, changes: dict[str, bytes | None]) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def replace_settings(self, user: bytes, settings: dict[str, bytes]) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def rights(self, user: bytes) -> "builtins.list[str]":
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_rights(self, user: bytes, rights: "Iterable[str]") -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def aliases(self, user: bytes) -> "builtins.list[str]":
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_aliases(self, user: bytes, names: "Iterable[str]") -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def domains(self) -> "builtins.list[str]":
+        """Come soon."""
+        raise NotImplementedError
+
+    def main_domain(self) -> str:
+        """Come soon."""
+        raise NotImplementedError
+
+    def rename_domain(self, old: str, new: str) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def remove_domain(self, name: str, *, force: bool = False) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_main_domain(self, name: str) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def domain_settings(self, name: str) -> dict[str, bytes]:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_domain_settings(self, name: str, changes: dict[str, bytes | None]) -> None:
+        """Come soon."""
+        raise NotImplementedError
+
+    def option(self, name: str) -> bytes:
+        """Come soon."""
+        raise NotImplementedError
+
+    def set_option(self, name: str, value: bytes) -> None:
+        """Come soon."""
+        raise NotImplementedError
 
     def _touch(self, user: bytes) -> int:
         """Note that an account changes now, and give its row's number.
