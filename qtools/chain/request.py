@@ -16,7 +16,10 @@ VERIFY, START_TLS, LOG, END = range(4)
 # What a Log or End can say, by index; nothing else passes. An accepted login is for
 # the office to tell.
 EVENTS = ("Reject::AUTH", "Reject::STLS")
-MECHANISMS = ("None", "User", "Apop", "Plain", "Login", "Cram-Md5", "Any")
+MECHANISMS = (
+    *("None", "User", "Apop", "Plain", "Login", "Cram-Md5", "Any"),
+    *("Scram-Sha-256", "Scram-Sha-256-Plus", "Oauthbearer", "Xoauth2"),
+)
 REASONS = ("quit", "refused", "timeout", "eof", "tls-failed", "junk")
 _LANGUAGES = tuple(LANGUAGES)
 _END_CODES = (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)

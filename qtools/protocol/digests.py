@@ -12,7 +12,7 @@ from _operator import _compare_digest
 
 HEX_OCTETS = 32
 
-BLOCK_OCTETS = 64  # of MD5, see: RFC 2104 section 2
+BLOCK_OCTETS = 64  # of MD5 and SHA-256, see: RFC 2104 section 2
 _INNER = int.from_bytes(b"\x36" * BLOCK_OCTETS, "big")
 _OUTER = int.from_bytes(b"\x5c" * BLOCK_OCTETS, "big")
 
@@ -81,13 +81,31 @@ def _sha1(data: bytes) -> str:
     return digest
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> bytes:
+    """Give the 32 octets of SHA-256."""
     try:
-        from _sha2 import sha256  # type: ignore[import-not-found]  # as _md5
+        from _sha2 import sha256 as make  # type: ignore[import-not-found]  # as _md5
     except ImportError:  # before Python 3.12
-        from _sha256 import sha256  # type: ignore[import-not-found]  # as _md5
-    digest: str = sha256(data, usedforsecurity=False).hexdigest()
+        from _sha256 import sha256 as make  # type: ignore[import-not-found]  # as _md5
+    digest: bytes = make(data).digest()
     return digest
+
+
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """Give the 32 octets of HMAC-SHA-256.
+
+    See: RFC 2104 section 2.
+    """
+    if len(key) > BLOCK_OCTETS:
+        key = sha256(key)
+    block = int.from_bytes(key.ljust(BLOCK_OCTETS, b"\0"), "big")
+    inner = (block ^ _INNER).to_bytes(BLOCK_OCTETS, "big")
+    outer = (block ^ _OUTER).to_bytes(BLOCK_OCTETS, "big")
+    return sha256(outer + sha256(inner + data))
+
+
+def _sha256(data: bytes) -> str:
+    return sha256(data).hex()
 
 
 _UNSALTED = {32: _md5, 40: _sha1, 64: _sha256}

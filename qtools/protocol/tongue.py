@@ -17,6 +17,8 @@ _GERMAN = {
     b"authorization failed": b"Anmeldung abgelehnt",
     b"login incorrect": b"Anmeldung abgelehnt",
     b"authorization first": b"zuerst anmelden",
+    b"password expired": b"Passwort abgelaufen",
+    b"authentication cancelled": b"Anmeldung abgebrochen",
     b"USER first": b"zuerst USER",
     b"syntax error": b"Syntaxfehler",
     b"unimplemented": b"unbekannter Befehl",

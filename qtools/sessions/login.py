@@ -11,13 +11,21 @@ from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import record, replies, sasl, tongue, verbs
 from qtools.protocol.lines import BAD_LINE, SASL_OCTETS, Lines
 from qtools.protocol.verbs import Verb
-from qtools.sessions.actions import Close, Log, Send, StartTls, Trace, Verify, Wait
+from qtools.sessions.actions import (
+    Close,
+    Log,
+    Send,
+    StartTls,
+    Trace,
+    Verify,
+    Wait,
+    Withdraw,
+)
+from qtools.sessions.exchange import Exchange
 from qtools.sessions.policy import Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qtools.sessions.actions import Action
 
     Actions = list[Action]
@@ -39,8 +47,9 @@ class Login:
     """The dialogue up to an accepted login.
 
     stamp: the APOP and CRAM-MD5 challenge with its angle brackets, which must never
-    repeat (RFC 1939 section 7). After Verify call accepted() or verdict(), after
-    StartTls tls_started() or tls_failed(); until then nothing held is looked at.
+    repeat (RFC 1939 section 7). After Verify call accepted() or verdict(), or, for a
+    mechanism that is a dialogue, challenged(), and so again after each Respond; after
+    StartTls tls_started() or tls_failed(). Until then nothing held is looked at.
     """
 
     def __init__(self, stamp: bytes, policy: Policy) -> None:
@@ -51,8 +60,7 @@ class Login:
         self._stamp = stamp
         self._lines = Lines()
         self.user = b""
-        self._exchange: sasl.Exchange | None = None
-        self._mechanism = "None"
+        self._exchange: Exchange | None = None
         self._asked: Verify | None = None
         self._is_paused = False
         self._failures = 0
@@ -68,6 +76,16 @@ class Login:
         self._lines.feed(data)
         return self._run()
 
+    def challenged(self, data: bytes) -> "Actions":
+        """Pass on what the verifier says to the client, whose answer is a Respond.
+
+        Takes the message without base64, at most sasl.MESSAGE_OCTETS.
+        """
+        if self._exchange is None:
+            return self.verdict(EXIT_TEMPORARY)
+        self._is_paused = False
+        return self._exchange.challenged(data) + self._run()
+
     def accepted(self) -> "Actions":
         """Note that the credential asked about was good."""
         asked = self._take_asked()
@@ -78,10 +96,13 @@ class Login:
         """Turn the verifier's exit code, negative for a signal, into a reply."""
         return self._judge(code) + self._run()
 
-    def tls_started(self) -> "Actions":
-        """Start afresh inside TLS: nothing said before it counts (RFC 2595)."""
+    def tls_started(self, binding: bytes = b"") -> "Actions":
+        """Start afresh inside TLS: nothing said before it counts (RFC 2595).
+
+        binding: its tls-server-end-point, where that is known.
+        """
         self.forget()
-        self.policy = self.policy.inside_tls()
+        self.policy = self.policy.inside_tls(binding)
         self.user, self.language, self.is_utf8 = b"", tongue.DEFAULT, False
         self._is_paused = False
         return []
@@ -92,7 +113,9 @@ class Login:
 
     def lost(self, why: str) -> "Actions":
         """End because the client is gone or silent; why is one word for the log."""
-        return self._close(EXIT_TEMPORARY, why)
+        is_awaited = self._asked is not None and not self._is_paused
+        withdrawn: Actions = [Withdraw()] if is_awaited else []
+        return withdrawn + self._close(EXIT_TEMPORARY, why)
 
     def forget(self) -> bytes:
         """Give the octets received behind the last line, and drop them here."""
@@ -116,7 +139,7 @@ class Login:
 
     def _step(self, line: bytes) -> "Actions":
         if self._exchange is not None:
-            return self._respond(line)
+            return self._exchange.take(line)
         if line == BAD_LINE:
             return self._junked(b"syntax error")
         keyword, rest = verbs.split(line)
@@ -140,9 +163,12 @@ class Login:
         return actions
 
     def _judge(self, code: int) -> "Actions":
-        asked = self._take_asked()
+        asked, exchange = self._take_asked(), self._exchange
         label, text = self.policy.verdict(code)
         log = Log("Reject::AUTH", asked.mechanism, asked.user, code)
+        if exchange is not None and exchange.is_explained(code):
+            return [log, *self._wait(), *exchange.explain(label, text)]
+        self.end_exchange()
         return [log, *self._refuse(label, text)]
 
     def _unavailable(self, keyword: bytes) -> "Actions":
@@ -160,26 +186,53 @@ class Login:
         return [log, *self._refuse(replies.AUTH, b"TLS required but not negotiated")]
 
     def _refuse(self, label: bytes, text: bytes) -> "Actions":
+        return [*self._wait(), *self.reject(label, text)]
+
+    def _wait(self) -> "Actions":
         wait = self.policy.delay_seconds * 2 ** min(self._failures, MOST_DOUBLINGS)
+        return [Wait(min(wait, LONGEST_WAIT_SECONDS))] if wait else []
+
+    def reject(self, label: bytes, text: bytes) -> "Actions":
+        """Say that a login is refused, the delay having passed, and count it."""
         self._failures += 1
-        actions: Actions = [Wait(min(wait, LONGEST_WAIT_SECONDS))] if wait else []
-        actions += self.err(text, label)
+        actions = self.err(text, label)
         if self._failures >= self.policy.attempts:
             actions += self._close(EXIT_REFUSED, "refused")
         return actions
 
-    def ask(self, user: bytes, secret: bytes, mechanism: str) -> "Actions":
-        """Ask for a verdict on a complete credential."""
+    def ask(
+        self,
+        user: bytes,
+        secret: bytes,
+        mechanism: str,
+        octets: int = record.RECORD_OCTETS,
+    ) -> "Actions":
+        """Ask for a verdict on a complete credential; octets: its longest record."""
         self.user = b""
         try:
-            packed = record.pack(user, secret, self._stamp)
+            packed = record.pack(user, secret, self._stamp, octets)
         except ValueError:
             # No checker takes a longer record; to the client it is a wrong secret.
-            self._asked = Verify(b"", mechanism, user)
-            return self._judge(EXIT_REFUSED)
+            return self.deny(user, mechanism)
         self._asked = Verify(packed, mechanism, user)
         self._is_paused = True
         return [self._asked]
+
+    def deny(self, user: bytes, mechanism: str) -> "Actions":
+        """Refuse a credential as a verifier would, without asking one."""
+        self._asked = Verify(b"", mechanism, user)
+        return self._judge(EXIT_REFUSED)
+
+    def pause(self) -> None:
+        """Look at nothing until the verifier has spoken."""
+        self._is_paused = True
+
+    def withdrawn(self, text: bytes) -> "Actions":
+        """Refuse what the client has given up; it counts, as a verifier was asked."""
+        asked = self._take_asked()
+        self.end_exchange()
+        log = Log("Reject::AUTH", asked.mechanism, asked.user, EXIT_REFUSED)
+        return [log, *self._refuse(b"", text)]
 
     def start_tls(self) -> "Actions":
         """Answer STLS; whatever came with it in the clear is dropped unread."""
@@ -190,37 +243,18 @@ class Login:
     def begin(self, name: bytes, initial: bytes | None) -> "Actions":
         """Begin a SASL exchange, with the initial response still in base64."""
         mechanism = sasl.MECHANISMS.get(name.upper())
-        if mechanism is None or name.upper() not in self.policy.mechanisms:
+        if mechanism is None or not self.policy.knows(name.upper()):
             return self.err(b"unknown mechanism")
         if self.policy.lacks_tls(is_plaintext=mechanism.is_plaintext):
             return self.lacks_tls()
         if initial is not None and not mechanism.is_client_first:
             return self.err(b"syntax error")
-        self._exchange = mechanism.exchange(self._stamp)
-        self._mechanism = mechanism.word
-        challenge = next(self._exchange)
-        if initial is None:
-            return [Send(sasl.challenge_line(challenge))]
-        return self._answer(sasl.decode_initial, initial)
+        self._exchange = Exchange(self, mechanism, self._stamp)
+        return self._exchange.begin(initial)
 
-    def _respond(self, line: bytes) -> "Actions":
-        if line == b"*":
-            self._exchange = None
-            return self.err(b"authentication cancelled")
-        return self._answer(sasl.decode, line)
-
-    def _answer(self, decode: "Callable[[bytes], bytes]", line: bytes) -> "Actions":
-        exchange = self._exchange
-        assert exchange is not None  # noqa: S101  # for the type checker
-        try:
-            return [Send(sasl.challenge_line(exchange.send(decode(line))))]
-        except sasl.Malformed:
-            self._exchange = None
-            return self.err(b"syntax error")
-        except StopIteration as done:
-            self._exchange = None
-            user, secret, _ = done.value
-            return self.ask(user, secret, self._mechanism)
+    def end_exchange(self) -> None:
+        """Have the next line be a command again."""
+        self._exchange = None
 
     def _take_asked(self) -> Verify:
         asked, self._asked = self._asked, None

@@ -4,7 +4,13 @@
 See: RFC 2449 section 8, RFC 3206 (response codes), RFC 8314 (passwords and TLS).
 """
 
-from qtools.errors import EXIT_HARD, EXIT_MISUSE, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.errors import (
+    EXIT_EXPIRED,
+    EXIT_HARD,
+    EXIT_MISUSE,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+)
 from qtools.protocol import replies, sasl
 from qtools.protocol.lines import COMMAND_OCTETS
 
@@ -13,6 +19,7 @@ from qtools.protocol.lines import COMMAND_OCTETS
 REFUSAL = b"authorization failed"
 VERDICTS = {
     EXIT_REFUSED: (replies.AUTH, REFUSAL),
+    EXIT_EXPIRED: (replies.AUTH, b"password expired"),
     EXIT_MISUSE: (replies.SYS_PERM, b"the server is not set up for you"),
     EXIT_HARD: (replies.SYS_PERM, b"the server is not set up for you"),
     EXIT_TEMPORARY: (replies.SYS_TEMP, b"temporary failure, try again later"),
@@ -28,14 +35,17 @@ class Policy:
     tls_for: "all" (nothing without TLS), "passwords" (no clear secret without TLS) or
     "" (no rule). attempts: refused logins until the connection is closed.
     delay_seconds: wait before the first refusal, doubled for each further one.
-    line_octets: longest command, line end included. refusal: what a wrong password is
-    told. is_bare: positive replies without anything behind +OK. junk_limit: close at
-    this many unknown commands, 0 for never. is_traced: give a Trace for every line.
+    line_octets: longest command, line end included. binding: the tls-server-end-point
+    of the TLS that is on (RFC 5929), empty where it is not known. refusal: what a wrong
+    password is told. is_bare: positive replies without anything behind +OK. junk_limit:
+    close at this many unknown commands, 0 for never. is_traced: give a Trace for every
+    line.
     """
 
     __slots__ = (
         "apop",
         "attempts",
+        "binding",
         "delay_seconds",
         "has_stls",
         "is_bare",
@@ -61,6 +71,7 @@ class Policy:
         attempts: int = 3,
         delay_seconds: float = 1.0,
         line_octets: int = COMMAND_OCTETS,
+        binding: bytes = b"",
         refusal: bytes = REFUSAL,
         is_bare: bool = False,
         junk_limit: int = 0,
@@ -75,17 +86,19 @@ class Policy:
         self.attempts = attempts
         self.delay_seconds = delay_seconds
         self.line_octets = line_octets
+        self.binding = binding
         self.refusal = refusal
         self.is_bare = is_bare
         self.junk_limit = junk_limit
         self.is_traced = is_traced
 
-    def inside_tls(self) -> "Policy":
+    def inside_tls(self, binding: bytes = b"") -> "Policy":
         """Give the same policy for after STLS; this one may be others', too."""
         inside = Policy.__new__(Policy)
         for name in Policy.__slots__:
             setattr(inside, name, getattr(self, name))
         inside.is_tls = True
+        inside.binding = binding
         return inside
 
     def verdict(self, code: int) -> tuple[bytes, bytes]:
@@ -122,10 +135,16 @@ class Policy:
         """Tell whether AUTH has any mechanism now."""
         return bool(self.usable_mechanisms())
 
+    def knows(self, name: bytes) -> bool:
+        """Tell whether a SASL mechanism is one of ours, with or without more TLS."""
+        is_bound = name in self.mechanisms and sasl.MECHANISMS[name].is_bound
+        return name in self.mechanisms and (bool(self.binding) or not is_bound)
+
     def usable_mechanisms(self) -> list[bytes]:
         """Give the SASL mechanisms that are open now, in the order announced."""
         return [
             name
             for name in self.mechanisms
-            if not self.lacks_tls(is_plaintext=sasl.MECHANISMS[name].is_plaintext)
+            if self.knows(name)
+            and not self.lacks_tls(is_plaintext=sasl.MECHANISMS[name].is_plaintext)
         ]

@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 PURE_LAYERS = ("protocol", "sessions")
 PURE_MODULES = {
     *("binascii", "_md5", "_operator", "_sha1", "_sha2", "_sha256", "_struct"),
+    "_hashlib",
     "re",  # dear: the import budget keeps it out of logins
 }
 

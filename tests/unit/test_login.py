@@ -386,7 +386,8 @@ VERDICTS = [
     (2, b"-ERR [SYS/PERM] the server is not set up for you\r\n"),
     (100, b"-ERR [SYS/PERM] the server is not set up for you\r\n"),
     (111, b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"),
-    (3, b"-ERR [SYS/TEMP] aack, child crashed\r\n"),
+    (3, b"-ERR [AUTH] password expired\r\n"),
+    (77, b"-ERR [SYS/TEMP] aack, child crashed\r\n"),
     (-9, b"-ERR [SYS/TEMP] aack, child crashed\r\n"),
 ]
 
