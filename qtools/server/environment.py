@@ -23,6 +23,7 @@ _VISIBLE = frozenset(range(0x21, 0x7F))
 
 INTERFACE = b"TCP6INTERFACE"
 UNIX_PATH = b"UNIXLOCALPATH"
+END_POINT = b"SSL_SERVER_END_POINT"  # see tls.end_point; one's own must not be believed
 
 _FACTS = (
     *(b"LOCALIP", b"LOCALPORT", b"LOCALHOST"),
@@ -30,7 +31,7 @@ _FACTS = (
 )
 _FAMILIES = (b"TCP", b"TCP6", b"SSL")
 NAMES = (
-    *(b"PROTO", INTERFACE, UNIX_PATH, CONTROL, READ, WRITE),
+    *(b"PROTO", INTERFACE, UNIX_PATH, CONTROL, READ, WRITE, END_POINT),
     *(family + fact for family in _FAMILIES for fact in _FACTS),
 )
 

@@ -83,7 +83,9 @@ def test_octets_both_ways(worker: Worker, signer: Authority, version: str) -> No
     made = worker.shake(ends, trust(signer, version))
     cipher = made.cipher()
     assert cipher
+    certificate = made.getpeercert(binary_form=True) or b""
     assert worker.answer() == {
+        b"SSL_SERVER_END_POINT": hashlib.sha256(certificate).hexdigest().encode(),
         b"SSL_PROTOCOL": version.replace("_", ".").encode(),
         b"SSL_CIPHER": cipher[0].encode(),
         b"SSL_CIPHER_USEKEYSIZE": str(cipher[2]).encode(),
@@ -700,7 +702,7 @@ def test_start_and_tell(start: Start, signer: Authority, version: str) -> None:
     of_client = names.index("SSL_CLIENT_M_VERSION")
     assert names[9] == "SSL_SERVER_M_VERSION"
     assert names[of_client - 1] == "SSL_SERVER_CERT"
-    assert names[-1] == "SSL_CLIENT_CERT"
+    assert names[-2:] == ["SSL_CLIENT_CERT", "SSL_SERVER_END_POINT"]
     assert told[b"SSL_PROTOCOL"] == version.replace("_", ".").encode()
     assert told[b"SSL_SESSION_ID"] == b""
     assert told[b"SSL_CIPHER_EXPORT"] == b"false"

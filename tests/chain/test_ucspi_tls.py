@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """TLS in front of a chain of others: at once, or when the program asks for it."""
 
+import hashlib
 import os
 import poplib
 import re
@@ -117,7 +118,19 @@ def test_inside_tls_sslservers_names_are_set_too(
     for side in ("LOCALIP", "LOCALPORT", "LOCALHOST", "REMOTEIP", "REMOTEPORT"):
         assert found["SSL" + side] == found["TCP" + side]
     assert not {"SSLREMOTEHOST", *DESCRIPTORS} & set(found)
-    assert not {name for name in found if name.startswith("SSL_")}
+    told = {name for name in found if name.startswith("SSL_")}
+    assert told == {"SSL_SERVER_END_POINT"}
+
+
+def test_a_program_inside_tls_knows_what_a_login_can_be_bound_to(
+    start: Make, client_context: ssl.SSLContext
+) -> None:
+    server = start("--implicit-tls", *QUIET, env={"SSL_SERVER_END_POINT": "stale"})
+    with connect_tls(server, client_context) as client:
+        certificate = client.getpeercert(binary_form=True) or b""
+        found = environment_in(read_all(client))
+    expected = hashlib.sha256(certificate).hexdigest()
+    assert found["SSL_SERVER_END_POINT"] == expected
 
 
 def test_the_program_is_told_of_tls_when_asked_for(

@@ -5,6 +5,7 @@ Certificates are files and made by a program; no connection is made here but ins
 test's own memory.
 """
 
+import hashlib
 import os
 import re
 import select
@@ -368,6 +369,7 @@ class Told(TlsSocket):
     def __init__(self, decoded: Any) -> None:
         """Make no socket."""
         self.decoded = decoded
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     def cipher(self) -> tuple[str, str, int]:
         return "C", "TLSv1.3", 256
@@ -381,6 +383,20 @@ class Told(TlsSocket):
         if isinstance(self.decoded, Exception):
             raise self.decoded
         return self.decoded
+
+
+def test_a_connection_is_bound_to_the_certificate_it_got(signer: Authority) -> None:
+    told = Told({})
+    assert tls_dump.brief(told).count(b"SSL_SERVER_END_POINT") == 0
+    bindings = []
+    for name in ("mx.example", "other.example"):
+        pair = signer.server(name)
+        told._context = load(pair)
+        der = ssl.PEM_cert_to_DER_cert(pair.certificate.read_text())
+        found = entries(tls_dump.brief(told))[b"SSL_SERVER_END_POINT"]
+        assert found.decode() == hashlib.sha256(der).hexdigest()
+        bindings.append(found)
+    assert bindings[0] != bindings[1]
 
 
 def test_a_long_name_is_cut_for_the_log() -> None:

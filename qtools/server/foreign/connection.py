@@ -204,8 +204,8 @@ class Connection:
             address = self._remote[0].decode("ascii", "replace")
             raise Temporary(f"TLS handshake failed with {address}") from None
         pool.leave()
-        if self._manner.is_telling:
-            for name, value in dump.items():
+        for name, value in dump.items():
+            if self._manner.is_telling or name == environment.END_POINT:
                 posix.environ.pop(name, None)
                 if value is not None:
                     posix.environ[name] = value

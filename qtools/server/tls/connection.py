@@ -18,12 +18,13 @@ class ServerContext(ssl.SSLContext):
     """What a server's connection is made with.
 
     names: host names of its certificate, in lower case. dump: what is told about that
-    certificate, see dump.about().
+    certificate, see dump.about(). binding: see end_point; empty where there is none.
     """
 
     sslsocket_class = TlsSocket
     names: list[str]
     dump: bytes
+    binding: bytes = b""
 
     def begin(self, raw: "socket.socket") -> TlsSocket:
         """Begin TLS on a client's connection, which must not block.

@@ -19,6 +19,7 @@ from qtools.errors import Hard, from_os_error
 from qtools.server.addresses import host_name
 from qtools.server.tls import dump as tls_dump
 from qtools.server.tls.connection import ServerContext, TlsSocket
+from qtools.server.tls.end_point import binding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _identify(context: ServerContext, certificate: str, key: str) -> None:
         raise Hard(f"everybody may read or change the key: chmod o= {key}")
     decoded = _ssl._test_decode_cert(certificate)  # noqa: SLF001  # see its import
     context.names = tls_dump.host_names(decoded)
-    context.dump = tls_dump.about(b"SSL_SERVER", decoded, _first_pem(certificate))
+    pem = _first_pem(certificate)
+    context.dump = tls_dump.about(b"SSL_SERVER", decoded, pem)
+    context.binding = binding(pem)
 
 
 def _look_at(path: str) -> int:

@@ -4,14 +4,16 @@
 Two readers, two lengths: the login dialogue gets what belongs into the log; a program
 that asks by UCSPI-TLS gets what sslserver would tell it, names and order included, but
 for the two algorithms of the certificates, which the ssl module keeps to itself. The
-host name asked for is told under s6-tlsd's name. Parts of it are the client's: no value
-can hold a NUL, and those for the log hold visible ASCII only.
+host name asked for is told under s6-tlsd's name, and behind all that both get what a
+login can be bound to (see end_point). Parts of it are the client's: no value can hold a
+NUL, and those for the log hold visible ASCII only.
 """
 
 import ssl
 
 from qtools import __version__
 from qtools.server.tls.connection import ServerContext
+from qtools.server.tls.end_point import VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +66,13 @@ def brief(connection: "TlsSocket") -> bytes:
         subject = one_line(client["subject"])[:MOST_NAME_OCTETS]
         told += entry(b"SSL_CLIENT_S_DN", subject)
         told += entry(b"SSL_CLIENT_M_SERIAL", int(client["serialNumber"], 16))
-    return told
+    return told + bound_to(connection.context)
+
+
+def bound_to(context: ssl.SSLContext) -> bytes:
+    """Tell the channel binding of the certificate, if it has one."""
+    found = context.binding if isinstance(context, ServerContext) else b""
+    return entry(VARIABLE, found.hex()) if found else b""
 
 
 def whole(connection: "TlsSocket") -> bytes:
@@ -89,7 +97,7 @@ def whole(connection: "TlsSocket") -> bytes:
     if client:
         pem = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
         told.append(about(b"SSL_CLIENT", client, pem.encode()))
-    return b"".join(told) + b"\0"
+    return b"".join(told) + bound_to(connection.context) + b"\0"
 
 
 def _algorithm_bits(context: ssl.SSLContext, cipher: str) -> int:
