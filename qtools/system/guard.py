@@ -95,10 +95,10 @@ def let_go() -> None:
     """Have the client's descriptors lead nowhere: nothing here may speak to him.
 
     For a process that calls other people's libraries, which may print what they like.
-    Descriptor 2 stays where it is not the client's.
+    Descriptor 2 stays where it is not the client's. To be called twice does no harm.
     """
     global _errors_are_lost  # noqa: PLW0603  # as global as the descriptor is
-    _errors_are_lost = _is_connection(2)
+    _errors_are_lost = _errors_are_lost or _is_connection(2)
     nowhere = posix.open("/dev/null", posix.O_RDWR)
     for descriptor in (0, 1, 2) if _errors_are_lost else (0, 1):
         posix.dup2(nowhere, descriptor)
