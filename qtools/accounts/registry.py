@@ -71,8 +71,8 @@ def verify(
 ) -> "Identity":
     """Ask the sources in order who this is.
 
-    Raises: Refused, unknown accounts and those of a source whose checks cost nothing
-    having spent what the checks of the others cost; Temporary, Hard.
+    Raises: Unknown; Refused, unknown accounts and those of a source whose checks cost
+    nothing having spent what the checks of the others cost; Temporary, Hard.
     """
     for source in sources:
         try:
@@ -84,7 +84,7 @@ def verify(
                 _burn(sources, secret)
             raise
     _burn(sources, secret)
-    raise Refused("unknown account")
+    raise Unknown("unknown account")
 
 
 def _burn(sources: "Sequence[Source]", secret: bytes) -> None:

@@ -2,20 +2,65 @@
 """What pop3d tells syslog of a session, in mdpop3d's form.
 
 One line at the start and one at the end, at LOG_INFO: `[HOST][USER] WHY (N/B
-msgs/bytes left, N/B deleted)`. Names are escaped, brackets too, so that none of them
-can end early.
+msgs/bytes left, N/B deleted)`. Before a login there is `[HOST] login
+incorrect for [USER]` or `[HOST] user unknown: [USER]`. Names are escaped, brackets too,
+so that none of them can end early.
 """
 
 import posix
 import sys
 import syslog
 from pwd import getpwuid
+from time import localtime
 
 from qtools.system.logline import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class LoginReport:
+    """The lines about a connection on which nobody has logged in yet.
+
+    host: as the administrator wants it seen. is_quiet: leave out that it has ended.
+    Refusals are told even then.
+    """
+
+    def __init__(self, host: bytes, *, is_quiet: bool = False) -> None:
+        self._who = f"[{_escape(host)}]"
+        self._is_quiet = is_quiet
+        syslog.openlog("pop3d", syslog.LOG_PID, syslog.LOG_MAIL)
+
+    def hold(self) -> None:
+        """Reach for the log now, for a process that soon can't; and for local time."""
+        localtime()
+        option = syslog.LOG_PID | syslog.LOG_NDELAY
+        syslog.openlog("pop3d", option, syslog.LOG_MAIL)
+
+    def incorrect(self, user: bytes) -> None:
+        """Say that somebody's password was wrong, or may not be used."""
+        self._refused(f"login incorrect for [{_escape(user)}]")
+
+    def unknown(self, user: bytes) -> None:
+        """Say that there is no such user."""
+        self._refused(f"user unknown: [{_escape(user)}]")
+
+    def expired(self, user: bytes) -> None:
+        """Say that a password was right, and too old."""
+        self._refused(f"password expired for [{_escape(user)}]")
+
+    def ended(self, why: str) -> None:
+        """Say that the client has gone without a login."""
+        if not self._is_quiet:
+            syslog.syslog(syslog.LOG_INFO, f"{self._who} {why} before login")
+
+    def trace(self, line: bytes) -> None:
+        """Show a line of the client; its secrets must be masked already."""
+        syslog.syslog(syslog.LOG_DEBUG, f"{self._who} {_shown(line)}")
+
+    def _refused(self, text: str) -> None:
+        syslog.syslog(syslog.LOG_INFO, f"{self._who} {text}")
 
 
 class Report:
@@ -49,11 +94,16 @@ class Report:
 
     def trace(self, line: bytes) -> None:
         """Show a line of the client; its secrets must be masked already."""
-        self._write(syslog.LOG_DEBUG, "< " + " ".join(map(escape, line.split(b" "))))
+        self._write(syslog.LOG_DEBUG, _shown(line))
 
     def _write(self, priority: int, text: str) -> None:
         if not (self._is_quiet and priority == syslog.LOG_INFO):
             syslog.syslog(priority, f"{self._who} {text}")
+
+
+def _shown(line: bytes) -> str:
+    """Give a client's line with its blanks as they are."""
+    return "< " + " ".join(map(escape, line.split(b" ")))
 
 
 def _escape(text: bytes) -> str:

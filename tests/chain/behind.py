@@ -96,6 +96,7 @@ NOT_A_SESSION = {
     "test_no_descriptor_left_for_the_maildir_is_temporary",
     # They run pop3d inside another program.
     "test_nothing_is_served_as_root",
+    "test_behind_a_login_there_is_no_other",
     "test_popup_learns_that_the_session_has_begun",
     "test_kill_behind_a_step_of_quit",
     # They start a server for each of many sessions; tests/faults kills as many in one.

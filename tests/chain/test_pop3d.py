@@ -278,8 +278,8 @@ def test_sigterm_commits_nothing(tools: Tools, box: Path) -> None:
 
 
 USAGE = [
-    ([], "needs a maildir, or -a or -u: it cannot log anybody in by itself"),
-    (["-m", "Maildir"], "needs a maildir"),
+    (["-p", "pop3", "Maildir"], "--service is for logins"),
+    (["--attempts=1", "Maildir"], "--attempts is for logins"),
     (["Maildir", "x"], "too many arguments"),
     (["-t", "x", "Maildir"], "--timeout takes a whole number"),
     (["-t", "0", "Maildir"], "--timeout takes a whole number"),
@@ -299,6 +299,22 @@ def test_a_failure_before_the_greeting_is_silent(
     assert ended.errors.startswith("pop3d: ")
     assert text in ended.errors
     assert ended.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "Maildir"]])
+def test_behind_a_login_there_is_no_other(
+    tools: Tools, box: Path, words: list[str]
+) -> None:
+    ended = talk([tools.pop3d, *words], box, b"", {"QTOOLS_VERDICT": "99"})
+    assert (ended.output, ended.code) == (b"", 100)
+    assert "needs a maildir, or -a or -u: the login is done already" in ended.errors
+
+
+def test_options_of_mdpop3d_s_login_do_no_harm_behind_one(
+    tools: Tools, box: Path
+) -> None:
+    ended = talk([tools.pop3d, "-aqA", "-p", "x", "-T", "y"], box, b"QUIT\r\n")
+    assert ended.output.startswith(b"+OK maildir: ")
 
 
 def test_an_unreadable_maildir_is_silent(tools: Tools, box: Path) -> None:

@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "chain": ("protocol", "sessions", "system", "maildrop", "accounts"),
     "server": ("protocol", "sessions", "system", "maildrop", "accounts", "chain"),
     "tools": (
-        *("protocol", "sessions", "system", "system.ffi"),
+        *("linked", "protocol", "sessions", "system", "system.ffi"),
         *("maildrop", "accounts", "chain", "server"),
     ),
 }
