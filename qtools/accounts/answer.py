@@ -6,10 +6,12 @@ user, so it holds a verdict, seven bounded fields and nothing else. A verifier t
 crashed, was cut short or went mad can't produce one by accident: total length, count
 and every single length have to agree.
 
-    total (2 octets)  magic "qa"  exit code (1)  7 x [ length (2)  value ]
+    total (2 octets)  magic "qa"  exit code (1)  1 if it is to be ended (1)
+    7 x [ length (2)  value ]
 
 The fields are name, uid, gid, groups, home, shell and maildir; numbers in decimal,
-groups separated by spaces. Octets of a number: most significant first.
+groups separated by spaces. Octets of a number: most significant first. What is to be
+ended when the session has, the verifier ends, and so lives on until then.
 """
 
 from qtools.accounts.interface import LARGEST_ID, Identity
@@ -17,7 +19,7 @@ from qtools.errors import EXIT_DONE
 
 ANSWER_OCTETS = 4096  # one write of this is atomic on a pipe
 MAGIC = b"qa"
-HEAD_OCTETS = 2 + len(MAGIC) + 1
+HEAD_OCTETS = 2 + len(MAGIC) + 2
 
 FIELDS = 7
 
@@ -36,7 +38,8 @@ def pack(code: int, who: Identity | None = None) -> bytes:
     total = HEAD_OCTETS + len(body)
     if total > ANSWER_OCTETS:
         raise ValueError("answer longer than 4096 octets")
-    return total.to_bytes(2, "big") + MAGIC + bytes((code,)) + body
+    has_ending = who is not None and who.ending is not None
+    return total.to_bytes(2, "big") + MAGIC + bytes((code, has_ending)) + body
 
 
 def unpack(answer: bytes) -> tuple[int, Identity | None]:
@@ -49,7 +52,9 @@ def unpack(answer: bytes) -> tuple[int, Identity | None]:
     if len(answer) < HEAD_OCTETS or total != len(answer) or magic != MAGIC:
         raise ValueError("not an answer")
     fields = _split(answer[HEAD_OCTETS:])
-    code = answer[HEAD_OCTETS - 1]
+    code, flag = answer[HEAD_OCTETS - 2 : HEAD_OCTETS]
+    if flag not in (0, int(code == EXIT_DONE)):
+        raise ValueError("an ending of nothing")
     if code != EXIT_DONE:
         return code, None
     name, uid, gid, groups, home, shell, maildir = fields
@@ -60,6 +65,11 @@ def unpack(answer: bytes) -> tuple[int, Identity | None]:
     if (who.uid < 0) != (who.gid < 0) or any(group < 0 for group in who.groups):
         raise ValueError("half an identity")
     return code, who
+
+
+def has_ending(answer: bytes) -> bool:
+    """Tell of an answer that could be read whether something is to be ended."""
+    return bool(answer[HEAD_OCTETS - 1])
 
 
 def _split(body: bytes) -> list[bytes]:

@@ -54,10 +54,12 @@ def test_garbage_is_no_answer(data: bytes) -> None:
         answer.unpack(data)
 
 
-@given(st.binary(max_size=80), st.integers(0, 255))
-def test_garbage_of_the_right_shape_does_not_crash(body: bytes, code: int) -> None:
+@given(st.binary(max_size=80), st.integers(0, 255), st.integers(0, 2))
+def test_garbage_of_the_right_shape_does_not_crash(
+    body: bytes, code: int, flag: int
+) -> None:
     total = answer.HEAD_OCTETS + len(body)
-    packed = total.to_bytes(2, "big") + answer.MAGIC + bytes((code,)) + body
+    packed = total.to_bytes(2, "big") + answer.MAGIC + bytes((code, flag)) + body
     try:
         got, who = answer.unpack(packed)
     except ValueError:
@@ -77,6 +79,25 @@ def test_half_an_identity_is_none(uid: int, gid: int) -> None:
 def test_a_nul_in_a_path_is_no_identity() -> None:
     with pytest.raises(ValueError, match="NUL"):
         answer.unpack(answer.pack(0, Identity(b"joe", 1, 1, home=b"/a\0b")))
+
+
+def test_what_is_to_be_ended_is_told_and_not_given_away() -> None:
+    who = Identity(b"joe", 1, 1)
+    assert not answer.has_ending(answer.pack(0, who))
+    who.ending = lambda: None
+    packed = answer.pack(0, who)
+    assert answer.has_ending(packed)
+    _, back = answer.unpack(packed)
+    assert back is not None
+    assert back.ending is None, "only the process that began something can end it"
+
+
+@pytest.mark.parametrize(("code", "flag"), [(1, 1), (111, 1), (0, 2), (0, 255)])
+def test_nothing_is_to_be_ended_that_has_not_begun(code: int, flag: int) -> None:
+    packed = bytearray(answer.pack(code, Identity(b"joe") if not code else None))
+    packed[answer.HEAD_OCTETS - 1] = flag
+    with pytest.raises(ValueError, match="ending"):
+        answer.unpack(bytes(packed))
 
 
 def test_an_answer_fits_one_atomic_write() -> None:
