@@ -8,6 +8,7 @@ than popa3d has; what needs more is a job for popserver.
 import posix
 from pwd import getpwnam
 
+from qtools.chain.alone import manner
 from qtools.errors import (
     EXIT_DONE,
     EXIT_HARD,
@@ -37,7 +38,9 @@ REASON_OCTETS = 1024
 # popa3d's limits; a connection that is refused is closed without a word.
 LIMITS = ("--concurrency=500", "--per-source=50", "--min-delay=10", "--refuse=")
 # One try. What slows guessing down is min-delay: a pause would cost nobody anything.
-POPUP = ("popup", "--attempts=1", "--delay=0", "--log-fd=2")
+POPUP = ("popup", "--log-fd=2")
+FOR_LOGINS = {"attempts": "1", "delay": "0"}
+MORE_FOR_LOGINS = ("mechanisms", "plaintext", "user", "chroot")
 
 # pop3d's options that sessions get, and those of its other lives.
 FOR_SESSIONS = ("commit", "no-move", "quiet", "debug", "syslog", "blank-line")
@@ -54,6 +57,7 @@ def run(argv: list[str], given: "Values", rest: list[str]) -> int:
     program = argv[0].rpartition("/")[2]
     try:
         asked = words(argv[0], given, rest)
+        _offer_apop(given)
         settings = Settings(asked)
         chain = own_chain.read(settings.chain, program)
         opened, listening = _open(settings)
@@ -92,9 +96,37 @@ def words(program: str, given: "Values", rest: list[str]) -> list[str]:
     maildir = "".join(rest) or given.get("maildir", "") or "Maildir"
     return [
         *(program, *LIMITS, *log, *_places(given)),
-        *(*POPUP, *limits, posix.uname().nodename, "checkpw"),
+        *(*POPUP, *_login_words(given), *limits, manner.host_name(given)),
+        *("checkpw", *_account_words(given)),
         *("pop3d", *session, limits[0], "--", maildir),
     ]
+
+
+def _login_words(given: "Values") -> list[str]:
+    """Give popup's options that pop3d has as well."""
+    words = {**FOR_LOGINS}
+    for name in (*FOR_LOGINS, *MORE_FOR_LOGINS):
+        if name in given:
+            words[name] = given[name]
+    return [f"--{name}={word}" for name, word in words.items()]
+
+
+def _account_words(given: "Values") -> list[str]:
+    """Give checkpw's options: what was said, or the environment's word or its default.
+
+    Raises: Hard.
+    """
+    if "accounts" not in given and "service" not in given:
+        return []
+    words = manner.account_words(given, posix.environ)
+    return [f"--accounts={word}" for word in words]
+
+
+def _offer_apop(given: "Values") -> None:
+    """Have the dialogue take APOP, where -A or -T ask for it."""
+    if manner.has_apop(given):
+        posix.environ[manner.POP3AUTH] = b"+apop"
+        posix.environ[manner.PASS_APOP] = b"1"
 
 
 def _places(given: "Values") -> list[str]:

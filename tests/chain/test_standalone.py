@@ -277,7 +277,29 @@ def test_a_listener_with_tls_has_sslservers_certificate(
     plain.quit()
 
 
+def test_accounts_and_attempts_by_options(start: Start, village: Village) -> None:
+    words = ("--accounts", village.source, "--attempts", "2", "--delay=0")
+    server = start(*words, QTOOLS_ACCOUNTS="system")
+    client = poplib.POP3(HOST, server.port, timeout=PATIENCE_SECONDS)
+    for secret in ("a guess", SECRET.decode()):
+        client.user(NAME)
+        with suppress(poplib.error_proto):
+            client.pass_(secret)
+    assert client.stat()[0] == 3
+    client.quit()
+
+
+def test_apop_by_an_option(start: Start) -> None:
+    server = start("-T", "mx.example")
+    client = poplib.POP3(HOST, server.port, timeout=PATIENCE_SECONDS)
+    assert re.search(rb"<\d+\.\S+@mx\.example>$", client.getwelcome())
+    client.apop(NAME, SECRET.decode())
+    assert client.stat()[0] == 3
+    client.quit()
+
+
 WRONG = {
+    "a service of PAM's without PAM": ["-p", "pop3", "--accounts", "system"],
     "an option of other uses": ["-a"],
     "a user": ["-u", "joe"],
     "two Maildirs": ["one", "two"],

@@ -10,6 +10,7 @@ import posix
 from qtools.accounts import entry
 from qtools.accounts.interface import Unknown
 from qtools.accounts.verifier import Verifier
+from qtools.chain.alone import manner
 from qtools.chain.office import Office
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, Expired, Failure, Refused
 from qtools.sessions.login import lasting_capabilities
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 REMOTE_IP = b"TCPREMOTEIP"
 APOP = b"Apop"
-PASS_APOP = b"QTOOLS_PAM_APOP"  # PAM's modules take digests, as mdpop3d hands them
 
 
 class Checks:
@@ -54,7 +54,7 @@ class Checks:
         posix.environ[entry.METHOD] = method
         posix.environ[REMOTE_IP] = self.host
         if method == APOP:
-            posix.environ[PASS_APOP] = b"1"
+            posix.environ[manner.PASS_APOP] = b"1"
         try:
             return entry.check(record, self._sources(), method, allow_empty=False)
         except Unknown:

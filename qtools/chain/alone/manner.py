@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qtools.sessions.policy import Policy
 
 PAM, SYSTEM = "pam", "system"
+POP3AUTH = b"POP3AUTH"  # of popup
+PASS_APOP = b"QTOOLS_PAM_APOP"  # PAM's modules take digests, as mdpop3d hands them
 
 # mdpop3d's: one login, its refusal after three seconds, in these words.
 ATTEMPTS, DELAY_SECONDS = "1", "3"
@@ -43,7 +45,7 @@ def make_policy(
     words["attempts"] = given.get("attempts", ATTEMPTS)
     words["delay"] = given.get("delay", DELAY_SECONDS)
     policy = front.make_policy(words, environ, has_control=has_control)
-    policy.apop |= "apop" in given or "apop-tag" in given
+    policy.apop |= has_apop(given)
     policy.refusal = REFUSAL
     policy.is_bare = True
     policy.junk_limit = JUNK_LIMIT
@@ -57,11 +59,21 @@ def make_stamp(given: Values) -> bytes:
     Digits of chance stand behind the seconds, so that it has mdpop3d's shape and what
     RFC 1939 section 7 wants of it.
     """
-    host = given.get("apop-tag") or posix.uname().nodename
-    tag = "".join(c for c in host if "!" <= c <= "~" and c not in "<>@")[:TAG_OCTETS]
+    name = host_name(given)
+    tag = "".join(c for c in name if "!" <= c <= "~" and c not in "<>@")[:TAG_OCTETS]
     chance = int.from_bytes(posix.urandom(8), "big")
     stamp = f"<{posix.getpid()}.{int(time())}{chance:020d}@{tag or 'localhost'}>"
     return stamp.encode()
+
+
+def has_apop(given: Values) -> bool:
+    """Tell whether -A or -T ask for APOP."""
+    return "apop" in given or "apop-tag" in given
+
+
+def host_name(given: Values) -> str:
+    """Give what stands behind the @ of a challenge."""
+    return given.get("apop-tag") or posix.uname().nodename
 
 
 def account_words(given: Values, environ: dict[bytes, bytes]) -> list[str]:
