@@ -103,7 +103,10 @@ def _serve(
     begun: list[Callable[[], None]] = []
     try:
         let_go()
-        posix.write(writer, _verdict(check, argv, begun, is_verbose=is_verbose))
+        packed = _verdict(check, argv, begun, is_verbose=is_verbose)
+        if begun:
+            _brace()
+        posix.write(writer, packed)
         status = 0
         if begun:
             posix.close(writer)
@@ -139,10 +142,14 @@ def _verdict(
         return answer.pack(EXIT_TEMPORARY)
 
 
-def _outlast(lifeline: int) -> None:
-    """Wait until nobody holds the other end, whom we hinder in nothing until then."""
+def _brace() -> None:
+    """Heed no more signals for the session, of whose group we are."""
     for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
-        _signal.signal(number, _signal.SIG_IGN)  # they are meant for the session
+        _signal.signal(number, _signal.SIG_IGN)
+
+
+def _outlast(lifeline: int) -> None:
+    """Wait until nobody holds the other end; popup's note is not ours to hold."""
     noting = posix.environ.get(verdict.VARIABLE, b"")
     if noting.isdigit():
         posix.close(int(noting))
