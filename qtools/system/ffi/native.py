@@ -87,6 +87,33 @@ class Library:
         return bound
 
 
+def callback(
+    work: "Callable[..., Any]", result: "CType | None", *arguments: "CType"
+) -> "_ctypes.CFuncPtr":
+    """Give a function of ours that C can call; a Pointer to it is pointer_to() it.
+
+    Whoever hands it out keeps it until C can't call it any more, and has it raise
+    nothing: the C module would print the exception and go on with any result.
+    """
+    kind = type(
+        "Callback",
+        (_ctypes.CFuncPtr,),
+        {
+            "_flags_": _ctypes.FUNCFLAG_CDECL,
+            "_restype_": result,
+            "_argtypes_": arguments,
+        },
+    )
+    made: _ctypes.CFuncPtr = kind(work)
+    return made
+
+
+def pointer_to(made: "_ctypes.CFuncPtr") -> int:
+    """Give the address at which C calls a callback."""
+    address: int = Pointer.from_buffer(made).value
+    return address
+
+
 def _load(names: tuple[str, ...]) -> int:
     for name in names:
         try:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: ISC
+"""What logging in and changing a password have in common: an attempt with PAM.
+
+Both begin a transaction about a user with a secret, tell PAM where the client is, and
+let the modules authenticate him and judge his account. What a code means is one table:
+"wrong" is only what a module can have found out; that one couldn't ask whom it asks is
+temporary, or has to be mended by somebody.
+See: pam_authenticate(3), pam_acct_mgmt(3).
+"""
+
+import posix
+
+from qtools.accounts.interface import Unknown
+from qtools.accounts.pam.conversation import Conversation
+from qtools.errors import Expired, Failure, Hard, Refused, Temporary
+from qtools.system.ffi import pam
+
+REMOTE_ADDRESS = b"TCPREMOTEIP"
+
+EXPIRED = frozenset(
+    (pam.NEW_SECRET_REQUIRED, pam.SECRET_EXPIRED, pam.CREDENTIALS_EXPIRED)
+)
+# What a code means in any step, and what some mean in some steps; else, temporary
+_EVERYWHERE: dict[int, type[Failure]] = {
+    pam.OPEN_ERROR: Hard,
+    pam.SYMBOL_ERROR: Hard,
+    pam.MODULE_UNKNOWN: Hard,
+    **dict.fromkeys(EXPIRED, Expired),
+}
+_NO: dict[int, type[Failure]] = dict.fromkeys(
+    (
+        *(pam.PERMISSION_DENIED, pam.AUTHENTICATION_ERROR),
+        *(pam.USER_UNKNOWN, pam.ACCOUNT_EXPIRED),
+    ),
+    Refused,
+)
+_KINDS: dict[str, dict[int, type[Failure]]] = {
+    "authenticate": {**_EVERYWHERE, **_NO, pam.USER_UNKNOWN: Unknown},
+    "acct_mgmt": {**_EVERYWHERE, **_NO},
+    "chauthtok": {**_EVERYWHERE, **_NO, pam.SECRET_ERROR: Refused},
+}
+
+_bound: list[pam.Pam] = []
+
+
+def library() -> pam.Pam:
+    """Give the library, loaded once.
+
+    Raises: Hard when there is none.
+    """
+    if not _bound:
+        _bound.append(pam.Pam())
+    return _bound[0]
+
+
+class Attempt:
+    """One user, one secret, one transaction."""
+
+    def __init__(
+        self, service: bytes, user: bytes, secret: bytes, folder: bytes | None = None
+    ) -> None:
+        """Start it.
+
+        Raises: Refused for a name or secret that is nobody's; Hard.
+        """
+        check_name(user)
+        if not secret:
+            raise Refused("an empty password is no password")
+        self.conversation = Conversation(user, secret)
+        self.transaction = pam.Transaction(
+            library(), service, user, self.conversation.answer, folder
+        )
+        self.transaction.set(pam.TTY, service)
+        address = posix.environ.get(REMOTE_ADDRESS)
+        if address:
+            self.transaction.set(pam.RHOST, address)
+
+    def step(self, name: str, flags: int = 0) -> None:
+        """Take a step of the transaction.
+
+        Raises: what its code means.
+        """
+        if self.transaction.do(name, flags) != pam.SUCCESS:
+            raise self.failure(name)
+
+    def failure(self, name: str) -> Failure:
+        """Give what the last code means, with all that the modules have told."""
+        code, meaning = self.transaction.code, self.transaction.text()
+        told = " ".join((*self.conversation.errors, *self.conversation.notes))
+        kind = _KINDS.get(name, _EVERYWHERE).get(code, Temporary)
+        return kind(f"PAM, {name}: {meaning} ({code})" + (told and f": {told}"))
+
+
+def check_name(user: bytes) -> None:
+    """Refuse a name that modules may take for a path, or spoil a log with.
+
+    Raises: Unknown.
+    """
+    if not user or any(octet < 32 or octet == 127 for octet in user):
+        raise Unknown("no user can have such a name")
+    if any(sign in user for sign in (b"/", b":")) or user[:1] in (b"-", b"."):
+        raise Unknown("no user can have such a name")

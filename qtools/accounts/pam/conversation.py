@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: ISC
+"""Answer the prompts of PAM's modules with what a mail client has sent.
+
+A module says what it wants in words for people. There are but three things to give:
+the name, the present secret, the new one; which one it is, the prompt's words tell, as
+each module has its own. What has been told instead of asked is kept, because it says
+why something was refused. Once an error was told in a change of password, no prompt
+is answered any more: the module asks for a better one, and we would send the same.
+See: pam_conv(3).
+"""
+
+from qtools.system.ffi.pam import ECHO_OFF, ECHO_ON, ERROR, INFO
+
+NEW = b"new"
+OLD_WORDS = frozenset((b"current", b"old", b"existing"))
+AGAIN_WORDS = frozenset((b"retype", b"reenter", b"verify", b"again"))
+RE_ENTER = b"re-enter"
+
+MOST_TEXTS = 8
+MOST_CHARACTERS = 400  # of all that is told at once: it is to fit into a line
+
+AUTHENTICATION, CHANGE = range(2)
+
+
+class Stopped(Exception):
+    """There is no answer to this."""
+
+
+class Conversation:
+    """What is said between a client, of whom we know all there is, and some modules.
+
+    secret: the present one. new: the one it is to be changed to, None for no change.
+    errors, notes: what modules have told, each on one line.
+    """
+
+    def __init__(self, user: bytes, secret: bytes) -> None:
+        self._user = user
+        self._secret = secret
+        self._phase = AUTHENTICATION
+        self._new = b""
+        self._is_old_expected = True  # by a change's first prompt, if that is plain
+        self.errors: list[str] = []
+        self.notes: list[str] = []
+
+    def begin_change(self, new: bytes) -> None:
+        """Go on with the change to a new secret; what was told before is forgotten."""
+        self._phase = CHANGE
+        self._new = new
+        self.errors, self.notes = [], []
+
+    def forget(self) -> None:
+        """Let go of the secrets; a prompt from now on has no answer."""
+        self._secret = self._new = b""
+
+    def answer(self, kind: int, text: bytes) -> bytes | None:
+        """Take a message of a module; give the reply to a prompt, None for none.
+
+        Raises: Stopped.
+        """
+        if kind in (ERROR, INFO):
+            kept = self.errors if kind == ERROR else self.notes
+            if len(kept) < MOST_TEXTS and (line := one_line(text)):
+                kept.append(line)
+            return None
+        if kind not in (ECHO_OFF, ECHO_ON):
+            raise Stopped("a prompt of an unknown kind")
+        reply = self._reply(words_of(text, self._user), is_open=kind == ECHO_ON)
+        if not reply:
+            raise Stopped("nothing to give to this prompt")
+        return reply
+
+    def _reply(self, words: frozenset[bytes], *, is_open: bool) -> bytes:
+        """Give the name or one of the secrets, or nothing."""
+        if self._phase == AUTHENTICATION:
+            if NEW in words and not words & OLD_WORDS:
+                return b""
+            return self._user if is_open else self._secret
+        if self.errors:
+            return b""
+        is_old = bool(words & OLD_WORDS)
+        is_new = NEW in words or (bool(words & AGAIN_WORDS) and not is_old)
+        is_old = is_old or self._is_old_expected
+        self._is_old_expected = False
+        return self._secret if is_old and not is_new else self._new
+
+    def said(self) -> str:
+        """Give on one line why something failed: errors, or else notes; or nothing."""
+        return " ".join(self.errors or self.notes)[:MOST_CHARACTERS]
+
+
+def words_of(prompt: bytes, user: bytes) -> frozenset[bytes]:
+    """Give the words of a prompt in lower case, without those of the user's name.
+
+    joe@new.example is asked for a "Password for joe@new.example" that is not new.
+    """
+    text, name = prompt.lower(), user.lower()
+    for named in (b"for " + name, name + b"'s"):
+        text = text.replace(named, b" ")
+    text = text.replace(RE_ENTER, b"reenter")
+    letters = bytes(octet if chr(octet).isalpha() else 32 for octet in text)
+    return frozenset(letters.split())
+
+
+def one_line(text: bytes) -> str:
+    """Give a module's text as one line that nothing can hide in."""
+    line = " ".join(text.decode("utf-8", "replace").split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
