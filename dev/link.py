@@ -19,6 +19,7 @@ ROOTS = {
     "checkpw": "qtools.tools.checkpw",
     "pop3d": "qtools.tools.pop3d",
     "popserver": "qtools.tools.popserver",
+    "poppassd": "qtools.tools.poppassd",
     "alone": "qtools.chain.alone.entrance",
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",

@@ -15,7 +15,7 @@ complaints() {
             grep -v -e "$foreign" -e "$unindexed" || :
         sed -n 's/^\.Xr \([a-z0-9-]*\) 8.*/\1/p' "$page" | while read -r other; do
             case $other in
-            popup | checkpw | pop3d | popaccount | popserver | qtools-*)
+            popup | checkpw | pop3d | popaccount | poppassd | popserver | qtools-*)
                 [ -e "man8/$other.8" ] || echo "mandoc: $page: there is no $other.8"
                 ;;
             esac

@@ -88,8 +88,8 @@ def pytest_make_collect_report() -> Generator[
 class Tools(NamedTuple):
     """An installation of the product: its prefix, its interpreter, its programs.
 
-    popup, checkpw, pop3d, popaccount, popserver are paths. All of it can be read and
-    run by every user.
+    popup, checkpw, pop3d, popaccount, popserver, poppassd are paths. All of it can be
+    read and run by every user.
     """
 
     prefix: Path
@@ -124,6 +124,11 @@ class Tools(NamedTuple):
     def popserver(self) -> str:
         """The path of popserver."""
         return str(self.bin / "popserver")
+
+    @property
+    def poppassd(self) -> str:
+        """The path of poppassd."""
+        return str(self.bin / "poppassd")
 
     def environment(self, **more: str) -> dict[str, str]:
         """Give a small environment in which the programs are found by name."""

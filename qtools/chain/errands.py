@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qtools.chain.parcels import Post
     from qtools.system.ucspi import TlsControl
 
+    Confine = Callable[[], None]
     Converse = Callable[["Window"], tuple[int, str]]
 
     class Desk(Protocol):
@@ -108,7 +109,7 @@ class Window:
 def run(
     desk: "Desk",
     control: "TlsControl | None",
-    confine: "Callable[[], None]",
+    confine: "Confine",
     converse: "Converse",
 ) -> tuple[int, str]:
     """Have a child converse and do its errands; give exit code and reason.
@@ -140,7 +141,7 @@ def run(
     return (status, reason) if status == EXIT_HARD else (code, reason)
 
 
-def _speak(window: Window, confine: "Callable[[], None]", converse: "Converse") -> int:
+def _speak(window: Window, confine: "Confine", converse: "Converse") -> int:
     """In the child: give up everything, converse, tell how it ended."""
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     confine()

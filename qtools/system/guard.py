@@ -158,3 +158,8 @@ def popaccount() -> "NoReturn":
 def popserver() -> "NoReturn":
     """Run popserver; for an installer that makes its own stubs."""
     run("popserver")
+
+
+def poppassd() -> "NoReturn":
+    """Run poppassd; for an installer that makes its own stubs."""
+    run("poppassd")

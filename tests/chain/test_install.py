@@ -18,7 +18,7 @@ from tests.support import IS_ROOT, TOP, need
 
 pytestmark = pytest.mark.slow
 
-PROGRAMS = ["checkpw", "pop3d", "popaccount", "popserver", "popup"]
+PROGRAMS = ["checkpw", "pop3d", "popaccount", "poppassd", "popserver", "popup"]
 PAGES = sorted(path.name for path in (TOP / "man8").glob("*.8"))
 MODULES = sorted(str(path.relative_to(TOP)) for path in (TOP / "qtools").rglob("*.py"))
 TAG = subprocess.run(

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: ISC
+"""poppassd: let mail clients and web mail change a password.
+
+Takes over from Debian's program of that name: one conversation on descriptors 0 and 1,
+started by inetd, tcpserver or a service manager. See: poppassd(8).
+"""
+
+import posix
+import sys
+
+from qtools.accounts import changers, floor, mapping, quality
+from qtools.chain import changes, errands
+from qtools.chain.changes import ChangeDesk, Rules
+from qtools.chain.conversation import Conversation
+from qtools.errors import Hard
+from qtools.sessions import poppassd
+from qtools.sessions.poppassd import PasswordChange
+from qtools.system import changelog, confine, fdio, options, ucspi
+from qtools.system.changelog import ChangeLog
+from qtools.system.options import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qtools.accounts.mapping import Mapping
+    from qtools.chain.errands import Window
+    from qtools.system.options import Values
+    from qtools.system.ucspi import TlsControl
+
+USAGE = "poppassd [options]"
+IDLE_SECONDS = 60  # people type into a web page, and it speaks when they are done
+
+OPTIONS = (
+    Option("a", "accounts", "KIND[:WHERE]", "pam[:SERVICE] (default) or db:FILE"),
+    Option("p", "service", "NAME", "PAM's service; the same as --accounts pam:NAME"),
+    Option("t", "timeout", "SECONDS", "longest wait for a line (60)"),
+    Option("", "min-uid", "N", "lowest uid of those PAM changes (100), never 0"),
+    Option("", "as-user", "", "change as that user, for whom PAM's modules have rules"),
+    Option("", "fail-delay", "SECONDS", "from the old password to its refusal (3)"),
+    Option("", "min-length", "N", "characters of a new password (8)"),
+    Option("", "any-password", "", "leave all of a new password's quality to PAM"),
+    Option("", "user-octets", "N", "longest line with a name (64)"),
+    Option("", "password-octets", "N", "longest line with a password (128)"),
+    Option("", "strip-domain", "", "take user@domain for user"),
+    Option("", "domain-map", "FILE", "what becomes of user@domain, by domain"),
+    Option("", "syslog-facility", "NAME", "where lines for syslog go (local4)"),
+    Option("u", "user", "NAME", "whom the dialogue runs as when we are root (nobody)"),
+    Option("C", "chroot", "DIR", "root directory of the dialogue (a fresh empty one)"),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Converse with one client; give 0 after quit, 1 after a refusal."""
+    values, rest = options.parse(argv, OPTIONS, USAGE)
+    if rest:
+        raise Hard(f"usage: {USAGE}")
+    address = _know_client(posix.environ)
+    facility = values.get("syslog-facility", changelog.FACILITY)
+    log = ChangeLog(changelog.facility(facility), address)
+    desk, session, control = _prepare(values, log)
+    idle = values.number("timeout", IDLE_SECONDS, least=1)
+
+    def converse(window: "Window") -> tuple[int, str]:
+        wire = fdio.Wire(0, 1, idle, idle)
+        wire.set_nodelay()
+        wire.lifeline(window.lifeline)
+        return Conversation(session, wire, window).run()
+
+    try:
+        code, reason = errands.run(desk, control, _confine(values), converse)
+    finally:
+        desk.end()
+    if reason == errands.LOST:
+        log.failed("the dialogue has ended out of turn")
+    return code
+
+
+def _know_client(environ: dict[bytes, bytes]) -> bytes:
+    """Give the client's address, and leave it where PAM's side looks for it."""
+    address, _ = ucspi.peer(environ)
+    if address != fdio.UNKNOWN:
+        environ[b"TCPREMOTEIP"] = address
+    return address
+
+
+def _prepare(
+    values: "Values", log: ChangeLog
+) -> "tuple[ChangeDesk, PasswordChange, TlsControl | None]":
+    """Make everything that may fail before a word is said.
+
+    Raises: Hard, Temporary.
+    """
+    word = changers.word(values.get("accounts", ""), posix.environ)
+    if "service" in values:
+        word = f"{changers.PAM}:{values['service']}"
+    least_uid = values.number("min-uid", floor.LEAST_UID, least=1)
+    open_changer = changers.load(word, least_uid, is_for_user="as-user" in values)
+    rules = Rules(
+        _mapping(values).account,
+        values.number("fail-delay", changes.FAIL_SECONDS, most=3600),
+        None
+        if "any-password" in values
+        else values.number("min-length", quality.LEAST_CHARACTERS, most=100),
+    )
+    control = ucspi.tls_control(posix.environ)
+    desk = ChangeDesk(open_changer, rules, log)
+    return desk, _session(values, control), control
+
+
+def _session(values: "Values", control: "TlsControl | None") -> PasswordChange:
+    stls = posix.environ.get(b"UCSPITLS", b"-")
+    is_plain = not ucspi.is_implicit_tls(posix.environ)
+    most = poppassd.MOST_OCTETS
+    return PasswordChange(
+        user_octets=values.number("user-octets", poppassd.USER_OCTETS, 6, most),
+        password_octets=values.number(
+            "password-octets", poppassd.PASSWORD_OCTETS, 6, most
+        ),
+        has_stls=control is not None and stls != b"-" and is_plain,
+        needs_tls=stls == b"!" and is_plain,
+    )
+
+
+def _mapping(values: "Values") -> "Mapping":
+    if "domain-map" in values:
+        return mapping.read(values["domain-map"])
+    return mapping.strip() if "strip-domain" in values else mapping.Mapping({})
+
+
+def _confine(values: "Values") -> "errands.Confine":
+    """Give what the dialogue does to give up its privileges, if there are any."""
+    user = values.get("user", confine.USER)
+    root = values.get("chroot", "").encode(sys.getfilesystemencoding())
+    if posix.geteuid():
+        return lambda: None
+    return lambda: confine.confine(user, root)
