@@ -24,6 +24,8 @@ ROOTS = {
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
     "db": "qtools.accounts.db.reader",
+    "pam": "qtools.accounts.pam.source",
+    "command": "qtools.accounts.command",
 }
 
 

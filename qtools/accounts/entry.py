@@ -8,7 +8,7 @@ import posix
 
 from qtools.accounts import registry
 from qtools.errors import Misuse, Refused, Temporary
-from qtools.protocol.record import unpack
+from qtools.protocol.record import BEARER_OCTETS, RECORD_OCTETS, unpack
 from qtools.system.options import Option
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qtools.accounts.interface import Identity, Source
+    from qtools.system.options import Values
 
 USAGE = "checkpw [options] program [arguments...]"
 ROWS = (
@@ -23,12 +24,13 @@ ROWS = (
         "a",
         "accounts",
         "KIND[:WHERE]",
-        "where accounts are: system, authuser:FILE,"
-        " db:FILE; several in order, separated by spaces",
+        "where accounts are: system, authuser:FILE, db:FILE, pam[:SERVICE],"
+        " command:PROGRAM; several in order, separated by spaces",
     ),
     Option("x", "exec", "", "exec the next program even when it is one of ours"),
     Option("s", "socket", "PATH", "Dovecot's auth socket, for '=' in an authuser file"),
     Option("v", "verbose", "", "say on descriptor 2 why a credential was refused"),
+    Option("", "pam-apop", "", "give PAM the digest of an APOP as a password"),
     Option("", "allow-empty", "", "accept empty passwords"),
     Option(
         "",
@@ -41,7 +43,17 @@ ROWS = (
 OWN_MAILDIR = b"POP3MAILDIR"  # for pop3d: not a leftover, as MAILDIR may be
 METHOD = b"POP3METHOD"  # from popup: how the client logged in
 AUTH_SOCKET = b"QTOOLS_AUTHSOCKET"  # Dovecot's, for authuser
+PAM_APOP = b"QTOOLS_PAMAPOP"  # set: PAM's modules know digests, see pam
 PLAINTEXT_METHODS = (b"User", b"Plain", b"Login")
+BEARER_METHODS = (b"Oauthbearer", b"Xoauth2")  # with a token instead of a secret
+
+
+def set_context(values: "Values") -> None:
+    """Have the sources know what the options say about them; for a verifier."""
+    if "socket" in values:
+        posix.environ[AUTH_SOCKET] = values["socket"].encode()
+    if "pam-apop" in values:
+        posix.environ[PAM_APOP] = b"1"
 
 
 def check(
@@ -52,14 +64,20 @@ def check(
     method: how the client logged in, as popup tells it, or empty.
     Raises: Misuse, Refused, Temporary, Hard.
     """
+    is_token = method in BEARER_METHODS
     try:
-        user, secret, challenge = unpack(record)
+        most = BEARER_OCTETS if is_token else RECORD_OCTETS
+        user, secret, challenge = unpack(record, most)
     except ValueError as why:
         raise Misuse(f"bad record on descriptor 3: {why}") from why
     if not user or not (secret or allow_empty):
         raise Refused("empty user or password")
     if method in PLAINTEXT_METHODS:
         challenge = b""  # a digest is not the password
+    if is_token:  # which is no password either
+        sources = [s for s in sources if getattr(s, "TAKES_TOKENS", False)]
+        if not sources:
+            raise Refused("no account source takes a token")
     return registry.verify(sources, user, secret, challenge)
 
 

@@ -15,6 +15,7 @@ from qtools.linked import preload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from qtools.accounts.interface import Identity, Source
 
@@ -24,11 +25,14 @@ VARIABLE = b"QTOOLS_ACCOUNTS"
 DEFAULT = "system"
 
 # KIND -> its module, which is imported only when it is asked for. It offers prepare(),
-# which loads libraries, and open_source(where); what WHERE may be is its business.
+# which loads libraries, and open_source(where); what WHERE may be is its business. One
+# whose sources need a process for each attempt says IS_SOLITARY.
 MODULES = {
     "system": "qtools.accounts.system",
     "authuser": "qtools.accounts.authuser",
     "db": "qtools.accounts.db.reader",
+    "pam": "qtools.accounts.pam.source",
+    "command": "qtools.accounts.command",
 }
 
 
@@ -57,12 +61,26 @@ def load(words: "Sequence[str]") -> "list[Opener]":
     return [_opener(*word.partition(":")[::2]) for word in words]
 
 
-def _opener(kind: str, where: str) -> "Opener":
-    module = MODULES[kind]
+def is_solitary(words: "Sequence[str]") -> bool:
+    """Tell whether one of the sources needs a process for each attempt.
+
+    What it calls may block, crash, print, or hold something until a session ends.
+    """
+    modules = [_module(word.partition(":")[0]) for word in words]
+    return any(getattr(module, "IS_SOLITARY", False) for module in modules)
+
+
+def _module(kind: str) -> "ModuleType":
+    """Give the module of a kind, imported."""
     preload(kind)
-    __import__(module)
-    sys.modules[module].prepare()
-    open_source: Callable[[bytes], Source] = sys.modules[module].open_source
+    __import__(MODULES[kind])
+    return sys.modules[MODULES[kind]]
+
+
+def _opener(kind: str, where: str) -> "Opener":
+    module = _module(kind)
+    module.prepare()
+    open_source: Callable[[bytes], Source] = module.open_source
     return lambda: open_source(where.encode("utf-8", "surrogateescape"))
 
 

@@ -32,6 +32,8 @@ class Standing:
         self._openers: list[Opener] = registry.load(words)
         self._sources: list[Source] = []
         self._stamps: list[Stamp | None] = []
+        # whether each check has to be made in a process of its own
+        self.is_solitary = registry.is_solitary(words)
 
     def sources(self) -> "list[Source]":
         """Give the sources as they are now.

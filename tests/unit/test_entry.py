@@ -9,6 +9,7 @@ from qtools.accounts import entry
 from qtools.accounts.interface import Identity, Unknown
 from qtools.errors import Failure, Misuse, Refused, Temporary
 from qtools.protocol import record
+from qtools.system.options import parse
 
 
 class Source:
@@ -56,13 +57,54 @@ def test_the_challenge_goes_along_otherwise(method: bytes) -> None:
         (b"joe\0" + b"x" * 600 + b"\0\0", Misuse),
         (b"\0secret\0\0", Refused),
         (b"joe\0\0\0", Refused),
-        (b"ann\0secret\0\0", Refused),
+        (b"ann\0secret\0\0", Unknown),
     ],
 )
 def test_who_does_not_come_in(packed: bytes, kind: type[Failure]) -> None:
     with pytest.raises(kind) as why:
         check(packed)
     assert type(why.value) is kind
+
+
+class TokenSource(Source):
+    """Takes tokens, too."""
+
+    TAKES_TOKENS = True
+
+
+@pytest.mark.parametrize("method", entry.BEARER_METHODS)
+def test_a_token_is_shown_only_to_those_who_take_tokens(method: bytes) -> None:
+    token = b"t" * 3000
+    packed = record.pack(b"joe", token, b"", record.BEARER_OCTETS)
+    with pytest.raises(Refused, match="no account source takes a token"):
+        check(packed, method)
+    plain, taking = Source(), TokenSource()
+    entry.check(packed, [plain, taking], method, allow_empty=False)
+    assert (plain.asked, taking.asked) == ([], [(b"joe", token, b"")])
+
+
+def test_only_a_token_may_be_long() -> None:
+    packed = record.pack(b"joe", b"t" * 3000, b"", record.BEARER_OCTETS)
+    with pytest.raises(Misuse, match="512"):
+        check(packed, b"Plain")
+    with pytest.raises(Misuse, match="4096"):
+        check(b"joe\0" + b"t" * 4096 + b"\0\0", b"Xoauth2")
+
+
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        ([], {}),
+        (["-s", "/run/auth"], {b"QTOOLS_AUTHSOCKET": b"/run/auth"}),
+        (["--pam-apop"], {b"QTOOLS_PAMAPOP": b"1"}),
+    ],
+)
+def test_options_that_a_source_is_to_know(
+    environ: dict[bytes, bytes], words: list[str], added: dict[bytes, bytes]
+) -> None:
+    values, _ = parse(["checkpw", *words, "true"], entry.ROWS, entry.USAGE, Misuse)
+    entry.set_context(values)
+    assert environ == {**BEFORE, **added}
 
 
 def test_empty_passwords_may_be_allowed_and_empty_names_not() -> None:

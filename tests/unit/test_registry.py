@@ -5,6 +5,7 @@ import pytest
 
 from qtools.accounts import hashes, registry
 from qtools.accounts.interface import Identity, Unknown
+from qtools.accounts.standing import Standing
 from qtools.errors import Hard, Refused, Temporary
 
 
@@ -55,15 +56,38 @@ def test_an_unknown_kind_is_hard(word: str) -> None:
     if not word:
         assert registry.words([word], {}) == ["system"]
         return
-    with pytest.raises(Hard, match="there are system, authuser, db"):
+    with pytest.raises(Hard, match="there are system, authuser, db, pam, command"):
         registry.words([word], {})
 
 
-@pytest.mark.parametrize("word", ["system:x", "db", "authuser:", "db:a"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("system:x", "db", "authuser:", "db:a"),
+        *("pam:../pop3", "pam:a/b", "pam:.", "pam:-", "command:", "command:true"),
+    ],
+)
 def test_a_wrong_where_is_hard(word: str) -> None:
     (opener,) = registry.load([word])
     with pytest.raises(Hard):
         opener()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["system"], False),
+        (["authuser:/a", "db:/b", "system"], False),
+        (["pam"], True),
+        (["system", "pam:pop-3"], True),
+        (["command:/bin/true", "db:/b"], True),
+    ],
+)
+def test_some_sources_need_a_process_for_each_attempt(
+    words: list[str], *, expected: bool
+) -> None:
+    assert registry.is_solitary(words) is expected
+    assert Standing(words).is_solitary is expected
 
 
 def test_the_first_that_knows_decides() -> None:

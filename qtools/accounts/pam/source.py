@@ -15,6 +15,7 @@ import posix
 import sys
 from pwd import getpwnam
 
+from qtools.accounts.entry import METHOD, PAM_APOP
 from qtools.accounts.interface import Identity
 from qtools.accounts.pam.attempt import Attempt, library
 from qtools.errors import Hard, Refused, Temporary
@@ -30,8 +31,6 @@ IS_SOLITARY = True
 DEFAULT_SERVICE = b"pop3"
 SERVICE_SIGNS = b"-._"  # besides letters and digits: a service is a file's name
 
-METHOD = b"POP3METHOD"
-PASS_APOP = b"QTOOLS_PAM_APOP"  # set: modules take digests, in the form below
 APOP_PREFIX = b"APOP "
 DIGEST_OCTETS = 32
 DIGEST_METHODS = (b"Apop", b"Cram-Md5", b"Scram-Sha-256", b"Scram-Sha-256-Plus")
@@ -161,7 +160,7 @@ def password_of(secret: bytes, challenge: bytes, environ: dict[bytes, bytes]) ->
     a challenge proves nothing, and the secret is taken for a password.
     Raises: Refused.
     """
-    method, is_passed = environ.get(METHOD, b""), PASS_APOP in environ
+    method, is_passed = environ.get(METHOD, b""), PAM_APOP in environ
     if method == b"Apop" and is_passed:
         is_digest = not secret.strip(b"0123456789abcdef")
         if len(secret) != DIGEST_OCTETS or not is_digest or not challenge:
