@@ -28,8 +28,9 @@ NONCE_OCTETS = 18  # before base64, which then has no padding
 class Exchange:
     """One exchange: first(), then final(), then identity().
 
-    binding: what the client has to be bound to when it says that it is, the
-    tls-server-end-point of its connection; empty where that is not known.
+    binding: the tls-server-end-point of the client's connection, empty where that is
+    not known: what a client must be bound to when it says that it is. Whether its
+    header fits the mechanism, and what was offered, Login has checked.
     """
 
     def __init__(self, sources: "Sequence[Source]", binding: bytes = b"") -> None:
@@ -126,7 +127,18 @@ class Exchange:
                 raise Temporary(f"keys of {user!r}: {why}") from why
             self._holder = holder
             return keys
-        return scram.invent_keys(holders[0].salt_key(), user.lower(), scram.ITERATIONS)
+        return _invented(holders[0], user)
+
+
+def _invented(holder: "KeyHolder", user: bytes) -> scram.Keys:
+    """Give keys that look as if the holder had made them for this user.
+
+    Raises: Temporary, Hard.
+    """
+    asked = getattr(holder, "iterations", None)
+    iterations = (asked() if asked else 0) or scram.ITERATIONS
+    # Names are told apart as the sources do that: letters are the same in both cases.
+    return scram.invent_keys(holder.salt_key(), user.lower(), iterations)
 
 
 def make_nonce() -> bytes:

@@ -10,7 +10,16 @@ from time import sleep
 from qtools.chain.office import SERVED
 from qtools.chain.request import EVENTS, LOG, VERIFY, Request
 from qtools.errors import EXIT_TEMPORARY
-from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
+from qtools.sessions.actions import (
+    Close,
+    Log,
+    Respond,
+    Send,
+    StartTls,
+    Verify,
+    Wait,
+    Withdraw,
+)
 from qtools.system.fdio import PeerLost, TimedOut
 
 TYPE_CHECKING = False
@@ -24,11 +33,17 @@ if TYPE_CHECKING:
     class Clerk(Protocol):
         """What the dialogue asks of the privileged side."""
 
-        def verify(self, asked: Request) -> int:
-            """Give SERVED or the code of a refusal."""
+        def verify(self, asked: Request) -> "int | bytes":
+            """Give SERVED, the code of a refusal, or a message for the client."""
 
-        def start_tls(self) -> bool:
-            """Start TLS on descriptors 0 and 1."""
+        def respond(self, message: bytes) -> "int | bytes":
+            """Give the client's answer to the verifier; gives what verify() gives."""
+
+        def withdraw(self) -> None:
+            """Drop a verification that waits for the client."""
+
+        def start_tls(self) -> bytes | None:
+            """Start TLS on descriptors 0 and 1; give its end point, None for none."""
 
         def note(self, told: Request) -> None:
             """Write a line to the session log."""
@@ -80,6 +95,8 @@ class Dialogue:
             elif isinstance(action, Wait):
                 if self._flush_quietly():
                     sleep(action.seconds)
+            elif isinstance(action, Withdraw):
+                self._clerk.withdraw()
             elif isinstance(action, Close):
                 self._flush_quietly()
                 self._ended = (action.code, action.why)
@@ -90,25 +107,35 @@ class Dialogue:
         """Perform what needs the clerk; it is always the last of a list."""
         if isinstance(action, Verify):
             self._wire.has_line = False  # the chain may have read what was waiting
-            code = self._clerk.verify(
-                Request(
-                    VERIFY,
-                    mechanism=action.mechanism,
-                    record=action.record,
-                    language=self._login.language,
-                    is_utf8=self._login.is_utf8,
+            self._take(
+                self._clerk.verify(
+                    Request(
+                        VERIFY,
+                        mechanism=action.mechanism,
+                        record=action.record,
+                        language=self._login.language,
+                        is_utf8=self._login.is_utf8,
+                    )
                 )
             )
-            if code == SERVED:
-                self._ended = (SERVED, SERVED_REASON)
-            else:
-                self._perform(self._login.verdict(code))
+        elif isinstance(action, Respond):
+            self._take(self._clerk.respond(action.data))
         elif isinstance(action, StartTls):
-            if self._clerk.start_tls():
+            binding = self._clerk.start_tls()
+            if binding is not None:
                 self._wire = self._wire.again()
-                self._perform(self._login.tls_started())
+                self._perform(self._login.tls_started(binding))
             else:
                 self._perform(self._login.tls_failed())
+
+    def _take(self, answer: "int | bytes") -> None:
+        """Go on with a verdict, or with what the verifier has to say to the client."""
+        if isinstance(answer, bytes):
+            self._perform(self._login.challenged(answer))
+        elif answer == SERVED:
+            self._ended = (SERVED, SERVED_REASON)
+        else:
+            self._perform(self._login.verdict(answer))
 
     def _note(self, line: Log) -> None:
         self._clerk.note(

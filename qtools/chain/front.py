@@ -64,6 +64,7 @@ def make_policy(
         attempts=values.number("attempts", 3, least=1),
         delay_seconds=values.number("delay", 1),
         line_octets=values.number("line-octets", 255, least=64),
+        binding=ucspi.end_point(environ) if is_tls else b"",
     )
 
 
@@ -76,7 +77,10 @@ def _tls_for(values: "Values", environ: dict[bytes, bytes]) -> str:
 
 
 def _mechanisms(given: str, *, is_apop_only: bool) -> tuple[bytes, ...]:
-    """Read the list of SASL mechanisms; "none" and "" are explicit and default."""
+    """Read the list of SASL mechanisms; "none" and "" are explicit and default.
+
+    Loads what they need, as a confined dialogue can't.
+    """
     if not given:
         return () if is_apop_only else (b"PLAIN", b"LOGIN")
     words = given.encode("ascii", "replace").upper().split(b",")
@@ -84,6 +88,7 @@ def _mechanisms(given: str, *, is_apop_only: bool) -> tuple[bytes, ...]:
     for name in names:
         if name not in sasl.MECHANISMS:
             raise Hard(f"unknown SASL mechanism in {given}")
+    sasl.load(names)
     return names
 
 

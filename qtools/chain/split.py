@@ -2,7 +2,7 @@
 """The dialogue in a process of its own, unprivileged and in an empty root directory.
 
 Two processes and a socket: the child speaks with the client and can do nothing but
-ask; the parent does what is asked, if it is one of four things, and reads nothing the
+ask; the parent does what is asked, if it is one of six things, and reads nothing the
 client sent but the one record. As popa3d does it.
 """
 
@@ -11,9 +11,19 @@ import _socket
 import posix
 import sys
 
-from qtools.chain import request
+from qtools.chain import answers, request
 from qtools.chain.office import SERVED
-from qtools.chain.request import END, LOG, REASONS, REQUEST_OCTETS, VERIFY, Request
+from qtools.chain.request import (
+    END,
+    LOG,
+    LONG_REQUEST_OCTETS,
+    REASONS,
+    RESPOND,
+    START_TLS,
+    VERIFY,
+    WITHDRAW,
+    Request,
+)
 from qtools.errors import EXIT_HARD, EXIT_TEMPORARY
 from qtools.system import guard
 
@@ -28,8 +38,6 @@ if TYPE_CHECKING:
 
 LOST = "dialogue-lost"
 
-_YES = b"\1"
-
 
 class Window:
     """The child's side: asks the office through the socket."""
@@ -39,18 +47,30 @@ class Window:
         self._channel = channel
         self._control = control
 
-    def verify(self, asked: Request) -> int:
-        """Give SERVED or the code of a refusal."""
-        code = self._ask(asked)
-        return int.from_bytes(code, "big", signed=True) if code else EXIT_TEMPORARY
+    def verify(self, asked: Request) -> "int | bytes":
+        """Give SERVED, the code of a refusal, or a message for the client."""
+        return answers.unpack(self._ask(asked))
 
-    def start_tls(self) -> bool:
-        """Have TLS started and take the cleartext onto 0 and 1 here as well."""
-        if self._control is None or self._ask(Request(request.START_TLS)) != _YES:
-            return False
-        self._control.switch()
-        self._control = None
-        return True
+    def respond(self, message: bytes) -> "int | bytes":
+        """Give the client's answer to such a message; gives what verify() gives."""
+        return answers.unpack(self._ask(Request(RESPOND, record=message)))
+
+    def withdraw(self) -> None:
+        """Tell that the client is not going to answer."""
+        self.send(Request(WITHDRAW))
+
+    def start_tls(self) -> bytes | None:
+        """Have TLS started and take the cleartext onto 0 and 1 here as well.
+
+        Gives the tls-server-end-point, or None when there is no TLS.
+        """
+        if self._control is None:
+            return None
+        binding = answers.unpack_tls(self._ask(Request(START_TLS)))
+        if binding is not None:
+            self._control.switch()
+            self._control = None
+        return binding
 
     def note(self, told: Request) -> None:
         """Send a line for the log."""
@@ -58,7 +78,7 @@ class Window:
 
     def _ask(self, asked: Request) -> bytes:
         self.send(asked)
-        return self._channel.recv(2)
+        return self._channel.recv(answers.ANSWER_OCTETS + 1)
 
     def send(self, told: Request) -> None:
         """Send a request that has no answer; an office that is gone needs none."""
@@ -95,6 +115,7 @@ def run(
     try:
         code, reason = _serve(here, office)
     finally:
+        office.withdraw()
         here.close()
         posix.kill(child, _signal.SIGKILL)  # it has no more to do, whatever it thinks
         status = posix.waitstatus_to_exitcode(posix.waitpid(child, 0)[1])
@@ -120,7 +141,7 @@ def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
     lines_left = office.attempts
     while True:
         try:
-            asked = request.unpack(channel.recv(REQUEST_OCTETS + 1))
+            asked = request.unpack(channel.recv(LONG_REQUEST_OCTETS + 1))
         except (ValueError, OSError):
             return EXIT_TEMPORARY, LOST
         if asked.kind == END:
@@ -130,17 +151,22 @@ def _serve(channel: _socket.socket, office: "Office") -> tuple[int, str]:
                 return EXIT_TEMPORARY, LOST
             lines_left -= 1
             office.note(asked)
-        elif asked.kind == VERIFY:
-            code = office.verify(asked)
-            if code == SERVED:
-                return office.code, office.reason
-            _reply(channel, code)
+        elif office.is_waiting is not (asked.kind in (RESPOND, WITHDRAW)):
+            return EXIT_TEMPORARY, LOST  # to answer nobody, or to leave one waiting
+        elif asked.kind == START_TLS:
+            _send(channel, answers.pack_tls(office.start_tls()))
+        elif asked.kind == WITHDRAW:
+            office.withdraw()
         else:
-            _send(channel, _YES if office.start_tls() else b"\0")
+            is_new = asked.kind == VERIFY
+            answer = office.verify(asked) if is_new else office.respond(asked.record)
+            if not isinstance(answer, bytes) and answer == SERVED:
+                return office.code, office.reason
+            _reply(channel, answer)
 
 
-def _reply(channel: _socket.socket, code: int) -> None:
-    _send(channel, code.to_bytes(2, "big", signed=True))
+def _reply(channel: _socket.socket, answer: "int | bytes") -> None:
+    _send(channel, answers.pack(answer))
 
 
 def _send(channel: _socket.socket, data: bytes) -> None:

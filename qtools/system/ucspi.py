@@ -10,6 +10,7 @@ See: the UCSPI-TLS description, ucspi-tls(2).
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
+from binascii import unhexlify
 from select import POLLIN, poll
 from time import monotonic
 
@@ -17,6 +18,9 @@ from qtools.system.fdio import UNKNOWN, peer_address
 
 ANSWER_SECONDS = 30.0  # sslserver gives up after 26
 DUMP_OCTETS = 65536  # certificates in PEM come in the dump; a few KiB each
+
+END_POINT = b"SSL_SERVER_END_POINT"
+END_POINT_OCTETS = 64  # of the longest hash of a certificate (RFC 5929 section 4.1)
 
 CONTROL, READ, WRITE = b"SSLCTLFD", b"SSLREADFD", b"SSLWRITEFD"
 
@@ -42,6 +46,19 @@ def is_implicit_tls(environ: dict[bytes, bytes]) -> bool:
     """Tell whether TLS was on before we started: port 995, or its parameters known."""
     port = _first(environ, b"TCP6LOCALPORT", b"TCPLOCALPORT", b"SSLLOCALPORT")
     return port == b"995" or bool(environ.get(b"SSL_PROTOCOL"))
+
+
+def end_point(environ: dict[bytes, bytes]) -> bytes:
+    """Give the tls-server-end-point of the TLS that is on; empty when nobody tells it.
+
+    Whoever holds the TLS puts it into the environment in hexadecimal digits.
+    See: RFC 5929 section 4.
+    """
+    try:
+        found = unhexlify(environ.get(END_POINT, b""))
+    except ValueError:
+        return b""
+    return found if len(found) <= END_POINT_OCTETS else b""
 
 
 def _first(environ: dict[bytes, bytes], *names: bytes) -> bytes:

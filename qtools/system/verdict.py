@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 
 VARIABLE = b"QTOOLS_VERDICT"
+DIALOGUE = b"QTOOLS_DIALOGUE"  # a descriptor on which a verifier speaks with the client
+
+LOWEST = 10  # of our descriptors; what is below belongs to the chain
 
 ACCEPTED = b"A"  # the credential is good; the next program runs now
 EXPIRED = b"X"  # the credential is good but for its age; an exit code of 1 follows
@@ -53,6 +56,26 @@ def ended(why: str, counts: "tuple[int | None, ...]") -> None:
     """
     for listener in _listeners:
         listener.ended(why, counts)
+
+
+def dialogue() -> int:
+    """Give the descriptor on which a verifier may speak; -1 when there is none."""
+    number = posix.environ.get(DIALOGUE, b"")
+    if not number.isdigit() or not LOWEST <= int(number[:9]) == int(number):
+        return -1
+    try:
+        posix.fstat(int(number))
+    except OSError:
+        return -1  # somebody else's variable
+    return int(number)
+
+
+def hush() -> None:
+    """Let go of the dialogue: only the verifier, who has it already, speaks there."""
+    descriptor = dialogue()
+    posix.environ.pop(DIALOGUE, None)
+    if descriptor >= 0:
+        posix.close(descriptor)
 
 
 def tell(note: bytes) -> None:

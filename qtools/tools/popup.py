@@ -50,6 +50,7 @@ def main(argv: list[str]) -> int:
         code, reason = _converse(values, Login(stamp, policy), office, control)
     except Terminated:
         code, reason = EXIT_TEMPORARY, "terminated"
+    office.withdraw()
     if reason == SERVED_REASON:
         code, reason = office.code, office.reason
     note = f"why={reason} code={code} seconds={monotonic() - started:.0f}"

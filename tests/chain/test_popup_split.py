@@ -249,7 +249,7 @@ def test_no_verdict_on_another_challenge(siege: Siege) -> None:
 def test_tls_where_there_is_none(siege: Siege) -> None:
     def hostile(window: Window) -> tuple[int, str]:
         answer = window._ask(Request(START_TLS))
-        return (0, "quit") if answer == b"\0" else (111, "eof")
+        return (0, "quit") if answer == b"N" else (111, "eof")
 
     assert siege.run(hostile) == (0, "quit")
 

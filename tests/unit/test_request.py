@@ -6,11 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.chain import request
-from qtools.chain.request import END, LOG, REQUEST_OCTETS, START_TLS, VERIFY, Request
+from qtools.chain.request import (
+    END,
+    LOG,
+    LONG_REQUEST_OCTETS,
+    REQUEST_OCTETS,
+    RESPOND,
+    START_TLS,
+    VERIFY,
+    WITHDRAW,
+    Request,
+)
 from qtools.protocol import record
 
 FIELD = st.binary(min_size=1, max_size=150).map(lambda text: text.replace(b"\0", b"x"))
 RECORDS = st.tuples(FIELD, FIELD, FIELD).map(lambda fields: record.pack(*fields))
+TOKENS = st.integers(1, 4000).map(lambda octets: b"t" * octets)
+TOKEN_RECORDS = TOKENS.map(
+    lambda token: record.pack(b"joe", token, b"<1@h>", record.BEARER_OCTETS)
+)
 WORDS = {
     "mechanism": st.sampled_from(request.MECHANISMS),
     "language": st.sampled_from([b"en", b"de"]),
@@ -18,7 +32,15 @@ WORDS = {
 }
 REQUESTS = st.one_of(
     st.builds(Request, st.just(VERIFY), record=RECORDS, **WORDS),
+    st.builds(
+        Request,
+        st.just(VERIFY),
+        record=TOKEN_RECORDS,
+        **{**WORDS, "mechanism": st.sampled_from(["Oauthbearer", "Xoauth2"])},
+    ),
     st.builds(Request, st.just(START_TLS)),
+    st.builds(Request, st.just(RESPOND), record=st.binary(max_size=2048)),
+    st.builds(Request, st.just(WITHDRAW)),
     st.builds(
         Request,
         st.just(LOG),
@@ -43,7 +65,8 @@ def fields(asked: Request) -> list[object]:
 @given(REQUESTS)
 def test_unpack_inverts_pack(asked: Request) -> None:
     packet = asked.pack()
-    assert len(packet) == REQUEST_OCTETS
+    is_long = len(asked.record) > record.RECORD_OCTETS
+    assert len(packet) == (LONG_REQUEST_OCTETS if is_long else REQUEST_OCTETS)
     assert fields(request.unpack(packet)) == fields(asked)
 
 
@@ -57,12 +80,22 @@ def is_accepted(packet: bytes) -> bool:
     return True
 
 
+GOOD_START = Request(LOG, record=b"").pack()[:8]
+
+
 @given(st.binary(min_size=REQUEST_OCTETS, max_size=REQUEST_OCTETS))
 def test_any_packet_is_a_request_or_a_value_error(packet: bytes) -> None:
     is_accepted(packet)
 
 
-@given(st.binary(max_size=1100).filter(lambda packet: len(packet) != REQUEST_OCTETS))
+LONGEST = st.integers(0, LONG_REQUEST_OCTETS + 9).map(GOOD_START.ljust)
+
+
+@given(
+    st.one_of(st.binary(max_size=1100), LONGEST).filter(
+        lambda packet: len(packet) != REQUEST_OCTETS
+    )
+)
 def test_a_packet_of_another_length_is_none(packet: bytes) -> None:
     assert not is_accepted(packet)
 
@@ -85,10 +118,29 @@ def changed(place: int, octet: int) -> bytes:
     return bytes(packet)
 
 
+def long(packet: bytes) -> bytes:
+    return packet.ljust(LONG_REQUEST_OCTETS, b"\0")
+
+
+def with_length(kind: int, octets: int, text: bytes) -> bytes:
+    """Give the head that a request of so many octets would have, and the octets."""
+    head = bytes((kind, 0, 0, 1, 0, 0, octets >> 8, octets & 255))
+    return head + text.ljust(octets, b"x")
+
+
+USER_TOKEN = with_length(VERIFY, 600, b"joe\0" + b"t" * 590 + b"\0<1>\0")[:608]
+LOG_NAME = with_length(LOG, 513, b"n")
+MESSAGE = with_length(RESPOND, 2049, b"m")
+
+
 @pytest.mark.parametrize(
     "packet",
     [
-        pytest.param(changed(0, 4), id="kind"),
+        pytest.param(changed(0, WITHDRAW + 1), id="kind"),
+        pytest.param(long(GOOD), id="a short record in the long shape"),
+        pytest.param(long(USER_TOKEN), id="a long record without a token"),
+        pytest.param(long(LOG_NAME), id="a long name for the log"),
+        pytest.param(long(MESSAGE), id="a message of more than 2048 octets"),
         pytest.param(changed(1, 1), id="detail of a VERIFY"),
         pytest.param(changed(3, len(request.MECHANISMS)), id="mechanism"),
         pytest.param(changed(4, 2), id="language"),
