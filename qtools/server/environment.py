@@ -9,7 +9,7 @@ See: tcp-environ(5), sslserver(1) on -e; ucspi-unix for clients on a UNIX socket
 
 from qtools.server.addresses import host_name, plain
 from qtools.system.fdio import UNKNOWN
-from qtools.system.ucspi import CONTROL, READ, WRITE
+from qtools.system.ucspi import CONTROL, END_POINT, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _VISIBLE = frozenset(range(0x21, 0x7F))
 
 INTERFACE = b"TCP6INTERFACE"
 UNIX_PATH = b"UNIXLOCALPATH"
-END_POINT = b"SSL_SERVER_END_POINT"  # see tls.end_point; one's own must not be believed
 
 _FACTS = (
     *(b"LOCALIP", b"LOCALPORT", b"LOCALHOST"),

@@ -29,7 +29,7 @@ from qtools.system.notify import Notifier
 from tests.faults.harness import SECRET, Village
 from tests.faults.impostor import ENVIRONMENT, TAG, ask_for, chain_of
 
-KINDS = range(packets.ASK, packets.COUNTERS + 1)
+KINDS = range(packets.ASK, packets.ROOM + 1)
 SENTENCES = [
     ask_for(b"joe", SECRET),
     ask_for(b"joe", b"0" * 32, b"<1.2@x>", "Apop"),
@@ -97,8 +97,9 @@ def test_a_verifier_lets_in_who_shows_that_he_may_and_else_ends(
 ) -> None:
     verifier = Verifier(chain_of(village), ["popserver"], 30)
     worker, nursery = Listener(), Listener()
+    verifier.attach(cast("Any", worker), cast("Any", nursery), cast("Any", Listener()))
     with suppress(ValueError):
-        verifier._serve(packet, [0] * count, cast("Any", worker), cast("Any", nursery))
+        verifier._serve(packet, [0] * count)
     for order in nursery.heard:
         _, identifier, detail = packets.read_head(packet)
         record, environment, tag = packets.read_fields(packet, 3)

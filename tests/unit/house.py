@@ -47,6 +47,8 @@ class House:
         self.serial = 0
         self.watched: dict[Connection, int] = {}
         self.asked: list[tuple[Connection, Verify]] = []
+        self.responses: list[tuple[Connection, bytes]] = []
+        self.withdrawn: list[Connection] = []
         self.handshakes: list[Connection] = []
         self.lines: list[Log] = []
         self.ended: list[tuple[Connection, int, str]] = []
@@ -88,6 +90,12 @@ class House:
     def verify(self, connection: Connection, asked: Verify) -> None:
         connection.deadline = connection.ends
         self.asked.append((connection, asked))
+
+    def respond(self, connection: Connection, data: bytes) -> None:
+        self.responses.append((connection, data))
+
+    def withdraw(self, connection: Connection) -> None:
+        self.withdrawn.append(connection)
 
     def start_tls(self, connection: Connection) -> None:
         self.watched.pop(connection, None)

@@ -92,7 +92,7 @@ def test_the_longest_request_fits_a_packet() -> None:
 
 
 def test_what_needs_a_challenge_is_everything_else() -> None:
-    assert set(MECHANISMS) - asking.PLAINTEXT == {"None", "Apop", "Cram-Md5", "Any"}
+    assert set(MECHANISMS) - asking.UNSTAMPED == {"None", "Apop", "Cram-Md5", "Any"}
 
 
 def test_before_the_greeting_nobody_asks() -> None:

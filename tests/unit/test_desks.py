@@ -38,6 +38,7 @@ class Verifier:
         self.near: Channel = here
         self.number = here.descriptor
         self.wanted = 0
+        self.withdrawn: list[int] = []
 
     def requests(self, most: int = 1000) -> list[int]:
         """Give ids of records that came, and see what stamps are wanted."""
@@ -49,8 +50,11 @@ class Verifier:
             kind, identifier, detail = packets.read_head(packet)
             if kind == packets.WANT:
                 self.wanted += detail
+            elif kind == packets.WITHDRAW:
+                assert not descriptors
+                self.withdrawn.append(identifier)
             else:
-                assert kind == packets.ASK
+                assert kind in (packets.ASK, packets.RESPOND)
                 assert len(descriptors) == 1
                 found.append(identifier)
             close_all(descriptors)
@@ -58,6 +62,10 @@ class Verifier:
 
     def say(self, kind: int, identifier: int = 0, detail: int = 0) -> None:
         assert self.channel.send(packets.head(kind, identifier, detail))
+
+    def challenge(self, identifier: int, data: bytes = b"r=1") -> None:
+        head = packets.head(packets.CHALLENGE, identifier)
+        assert self.channel.send(head + packets.fields(data))
 
     def give_stamps(self, *stamps: bytes) -> None:
         fields = packets.fields(b" ".join(stamps))
@@ -76,9 +84,10 @@ class Office:
 
     def __init__(self, *, needs_stamps: bool = False) -> None:
         self.house = House()
-        self.desks = Desks(self.watch, self.answer, needs_stamps=needs_stamps)
+        self.desks = Desks(self.watch, self, needs_stamps=needs_stamps)
         self.watched: set[int] = set()
         self.answers: list[tuple[int, int | None]] = []
+        self.challenges: list[tuple[int, bytes]] = []
 
     def watch(self, descriptor: int, on: bool) -> None:  # noqa: FBT001  # on or off
         assert (descriptor in self.watched) is not on
@@ -86,6 +95,9 @@ class Office:
 
     def answer(self, connection: Connection, code: int | None) -> None:
         self.answers.append((connection.identifier, code))
+
+    def challenge(self, connection: Connection, data: bytes) -> None:
+        self.challenges.append((connection.identifier, data))
 
     def open(self) -> Verifier:
         verifier = Verifier()
@@ -442,7 +454,109 @@ def test_when_no_desk_will_come_nobody_waits_for_one(office: Office) -> None:
     assert office.desks.waiting == 0
 
 
+# Dialogues.
+
+
+def in_dialogue(office: Office, verifier: Verifier) -> Connection:
+    """Give a connection that this verifier has challenged."""
+    made = office.connection()
+    office.ask(made)
+    assert verifier.requests()[-1:] == [made.identifier]
+    verifier.challenge(made.identifier)
+    office.hear(verifier)
+    return made
+
+
+def respond(office: Office, connection: Connection) -> int:
+    """Have a client's answer sent to its partner."""
+    packet = packets.head(packets.RESPOND, connection.identifier)
+    office.desks.ask(connection, packet, connection.partner)
+    return connection.identifier
+
+
+def test_a_dialogue_is_with_one_desk(office: Office) -> None:
+    one = office.open()
+    talking = in_dialogue(office, one)
+    two = office.open()
+    assert office.challenges == [(talking.identifier, b"r=1")]
+    assert not office.desks.is_asked(talking.identifier)
+    others = [office.ask() for _ in range(2)]
+    assert one.requests() + two.requests() == others
+    assert one.requests() == []
+    respond(office, talking)
+    assert one.requests() == [talking.identifier]
+    assert office.desks.is_asked(talking.identifier)
+    one.challenge(talking.identifier, b"v=1")
+    office.hear(one)
+    respond(office, talking)
+    assert (one.requests(), two.requests()) == ([talking.identifier], [])
+    one.say(packets.ANSWER, talking.identifier, 0)
+    office.hear(one)
+    assert office.challenges[1:] == [(talking.identifier, b"v=1")]
+    assert office.answers == [(talking.identifier, 0)]
+    assert talking.partner is None
+
+
+def test_a_dialogue_ends_with_its_desk(office: Office) -> None:
+    one = office.open()
+    talking = in_dialogue(office, one)
+    one.channel.close()
+    office.hear(one)
+    assert office.answers == [], "it has not been asked"
+    two = office.open()
+    respond(office, talking)
+    assert office.answers == [(talking.identifier, EXIT_TEMPORARY)]
+    assert two.requests() == []
+    office.desks.withdraw(talking)
+    assert two.requests() == []
+
+
+def test_who_withdraws_is_forgotten_at_the_desk(office: Office) -> None:
+    verifier = office.open()
+    talking, other = in_dialogue(office, verifier), office.connection()
+    office.desks.withdraw(other)
+    office.desks.withdraw(talking)
+    office.desks.withdraw(talking)
+    verifier.requests()
+    assert verifier.withdrawn == [talking.identifier]
+
+
+@pytest.mark.parametrize("ends", ["answer", "withdrawal"])
+def test_a_tired_desk_stays_for_its_dialogues(office: Office, ends: str) -> None:
+    verifier = office.open()
+    talking = in_dialogue(office, verifier)
+    verifier.say(packets.TIRED)
+    office.hear(verifier)
+    assert office.watched == {verifier.number}
+    respond(office, talking)
+    assert verifier.requests() == [talking.identifier]
+    if ends == "answer":
+        verifier.say(packets.ANSWER, talking.identifier, 1)
+    else:
+        verifier.challenge(talking.identifier)
+    office.hear(verifier)
+    office.desks.withdraw(talking)
+    assert office.watched == set()
+    assert verifier.is_let_go
+
+
+def test_a_desk_with_more_room_gets_more(office: Office) -> None:
+    verifier = office.open()
+    asked = [office.ask() for _ in range(40)]
+    verifier.say(packets.ROOM, 0, 32)
+    office.hear(verifier)
+    assert verifier.requests() == asked[:32]
+    verifier.say(packets.ROOM, 0, 0)
+    verifier.say(packets.ANSWER, asked[0], 1)
+    office.hear(verifier)
+    office.hear(verifier)
+    assert verifier.requests() == [], "there are more than the one it has room for"
+
+
 GARBAGE = [
+    packets.head(packets.CHALLENGE, 1),
+    packets.head(packets.CHALLENGE, 999) + packets.fields(b"r=1"),
+    packets.head(packets.ROOM) + packets.fields(b"x"),
     b"x",
     packets.head(packets.ANSWER, 999),
     packets.head(packets.ANSWER, 1, 1) + b"x",
@@ -486,10 +600,12 @@ def test_a_dead_verifier_that_was_not_heard_of_yet_loses_nobody(
 
 
 def test_a_fault_behind_an_answer_is_not_the_verifier_s(office: Office) -> None:
-    def answer(_connection: Connection, _code: int | None) -> None:
-        raise KeyError("a bug")
+    class Faulty(Office):
+        def answer(self, connection: Connection, code: int | None) -> None:
+            del connection, code
+            raise KeyError("a bug")
 
-    office.desks = Desks(office.watch, answer, needs_stamps=False)
+    office.desks = Desks(office.watch, Faulty(), needs_stamps=False)
     verifier = office.open()
     asked = office.ask()
     verifier.say(packets.ANSWER, asked, 1)

@@ -18,7 +18,7 @@ from qtools.server.foreign.report import harmless
 from qtools.server.rules import Decision, Rules
 from qtools.system.cdb import Cdb
 from qtools.system.fdio import UNKNOWN
-from qtools.system.ucspi import TlsFailed
+from qtools.system.ucspi import END_POINT, TlsFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Connection:
             raise Temporary(f"TLS handshake failed with {address}") from None
         pool.leave()
         for name, value in dump.items():
-            if self._manner.is_telling or name == environment.END_POINT:
+            if self._manner.is_telling or name == END_POINT:
                 posix.environ.pop(name, None)
                 if value is not None:
                     posix.environ[name] = value

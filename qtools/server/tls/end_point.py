@@ -12,7 +12,6 @@ See: RFC 5929 section 4.1; RFC 5280, 5758, 4055 and 8410 (algorithms).
 import hashlib
 from binascii import Error, a2b_base64
 
-from qtools.server.environment import END_POINT
 from qtools.server.tls.der import (
     FIRST_CONTEXT,
     SEQUENCE,
@@ -21,8 +20,9 @@ from qtools.server.tls.der import (
     algorithm,
     certificate,
 )
+from qtools.system.ucspi import END_POINT
 
-VARIABLE = END_POINT  # in hexadecimal
+VARIABLE = END_POINT  # in hexadecimal; whom it is told, believes nobody else's
 
 _RSA, _ECDSA = "1.2.840.113549.1.1.", "1.2.840.10045.4."
 _NIST = "2.16.840.1.101.3.4."  # .2: hashes, .3: signatures

@@ -11,7 +11,16 @@ import _socket
 from select import EPOLLIN, EPOLLOUT
 
 from qtools.errors import EXIT_TEMPORARY
-from qtools.sessions.actions import Close, Log, Send, StartTls, Verify, Wait
+from qtools.sessions.actions import (
+    Close,
+    Log,
+    Respond,
+    Send,
+    StartTls,
+    Verify,
+    Wait,
+    Withdraw,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +44,16 @@ if TYPE_CHECKING:
             """Call late() then, unless it is put off or the connection ended."""
 
         def verify(self, connection: "Connection", asked: Verify) -> None:
-            """Have a record verified; accepted() or answered() is called."""
+            """Have a record verified; accepted() or answered() is called.
+
+            Or challenged(), where it is a dialogue, and again after each respond().
+            """
+
+        def respond(self, connection: "Connection", data: bytes) -> None:
+            """Hand a client's answer to the verifier that has challenged him."""
+
+        def withdraw(self, connection: "Connection") -> None:
+            """Have the verifier forget a dialogue, if there is one."""
 
         def start_tls(self, connection: "Connection") -> None:
             """Start TLS; tls_started() or tls_failed() is called."""
@@ -70,6 +88,7 @@ class Connection:
         "is_tls_next",
         "login",
         "mechanism",
+        "partner",
         "socket",
         "state",
         "user",
@@ -83,7 +102,8 @@ class Connection:
         self.socket = held
         self.guest = guest
         self.login: Login | None = None
-        self.desk: Desk | None = None  # the verifier whose challenge this one got
+        self.desk: Desk | None = None  # the verifier whose stamp this one got
+        self.partner: Desk | None = None  # the one that it is in a dialogue with
         self.is_admitted = False  # counted, and to be counted off once
         self.is_tls_next = False
         self.state = TALK
@@ -177,12 +197,20 @@ class Connection:
             self._perform(self.login.verdict(code), now)
             self._rest(now)
 
+    def challenged(self, data: bytes, now: float) -> None:
+        """Take what a verifier has to say before it can tell."""
+        if self.state == ASK and self.login is not None:
+            self.state = TALK
+            self._take_time(now, self.house.idle_seconds)
+            self._perform(self.login.challenged(data), now)
+            self._rest(now)
+
     def tls_started(self, now: float) -> None:
         """Go on inside TLS, with a socket that is the house's business."""
         if self.state == TLS and self.login is not None:
             self.state = TALK
             self._take_time(now, self.house.idle_seconds)
-            self._perform(self.login.tls_started(), now)
+            self._perform(self.login.tls_started(self.guest.binding), now)
             self._rest(now)
 
     def tls_failed(self, now: float) -> None:
@@ -224,15 +252,25 @@ class Connection:
             self.state = PAUSE
             house.wake_at(self, now + action.seconds)
         elif isinstance(action, Verify):
-            self.state = ASK
+            self._await_verdict()
             self.mechanism, self.user = action.mechanism, action.user
-            house.watch(self, -1)
             house.verify(self, action)
+        elif isinstance(action, Respond):
+            self._await_verdict()
+            house.respond(self, action.data)
+        elif isinstance(action, Withdraw):
+            house.withdraw(self)
         elif isinstance(action, StartTls):
             self.state = TLS
             house.start_tls(self)
         elif isinstance(action, Close):
             self.end(action.code, action.why)
+
+    def _await_verdict(self) -> None:
+        """Attend to nothing but the verifier; it has a limit of its own."""
+        self.state = ASK
+        self.house.watch(self, -1)
+        self.house.wake_at(self, self.ends)
 
     def end(self, code: int, why: str) -> None:
         """End, now."""

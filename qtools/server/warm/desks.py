@@ -2,8 +2,9 @@
 """The verifiers as the login worker sees them: desks with short queues.
 
 A record goes to the desk with the fewest waiting; one that answers a challenge to the
-desk that made it. How many may wait is bounded: beyond it a client hears "try again
-later" at once, which is better than an answer that comes when he has gone.
+desk that made it, and so does what a client says in a dialogue. How many may wait is
+bounded: beyond it a client hears "try again later" at once, which is better than an
+answer that comes when he has gone.
 """
 
 from collections import deque
@@ -15,35 +16,59 @@ from qtools.server.warm import packets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from qtools.server.channel import Channel
     from qtools.server.warm.connection import Connection
 
     Queue = deque[tuple[int, Connection, bytes]]
 
-DEPTH = 4  # sent to a desk before it answers: it need not wait for us
+    class Listener(Protocol):
+        """Who is told what verifiers say."""
+
+        def answer(self, connection: Connection, code: int | None) -> None:
+            """Hear an exit code.
+
+            None is for one that may have been let in by a verifier that died over it:
+            nobody knows.
+            """
+
+        def challenge(self, connection: Connection, data: bytes) -> None:
+            """Hear what is to be said to the client, whose answer is awaited."""
+
+
+DEPTH = 4  # sent to a desk before it answers, unless it says that it has more room
 MOST_QUEUED = 1024
 STAMPS_WANTED = 128
 FEW_STAMPS = 64
 
 # What a verifier may say, and with how many fields.
-FIELDS = {packets.ANSWER: 0, packets.STAMPS: 1, packets.TIRED: 0}
+FIELDS = {
+    packets.ANSWER: 0,
+    packets.CHALLENGE: 1,
+    packets.STAMPS: 1,
+    packets.ROOM: 0,
+    packets.TIRED: 0,
+}
 
 
 class Desk:
     """One verifier.
 
     asked: connections whose answer is due, by id. queue: what only this desk can
-    answer, as its turn, the connection and the packet. holders: connections that were
-    greeted with one of its stamps.
+    answer, as its turn, the connection and the packet. depth: how many it may be asked
+    at once. holders: connections that were greeted with one of its stamps. partners:
+    ids of those that it is in a dialogue with.
     """
 
     __slots__ = (
         "asked",
         "channel",
+        "depth",
         "holders",
         "is_tired",
         "is_wanting",
+        "partners",
         "queue",
         "stamps",
     )
@@ -53,6 +78,8 @@ class Desk:
         self.asked: dict[int, Connection] = {}
         self.queue: Queue = deque()
         self.stamps: deque[bytes] = deque()
+        self.partners: set[int] = set()
+        self.depth = DEPTH
         self.holders = 0
         self.is_tired = False
         self.is_wanting = False
@@ -64,17 +91,13 @@ class Desks:
     def __init__(
         self,
         watch: "Callable[[int, bool], None]",
-        answer: "Callable[[Connection, int | None], None]",
+        listener: "Listener",
         *,
         needs_stamps: bool,
     ) -> None:
-        """Take who watches descriptors, and who is told an answer.
-
-        answer(connection, code): a code of None is for one that may have been let in
-        by a verifier that died over it: nobody knows.
-        """
+        """Take who watches descriptors, and who is told what is said."""
         self._watch = watch
-        self._answer = answer
+        self._listener = listener
         self._needs_stamps = needs_stamps
         self._desks: dict[int, Desk] = {}
         self._queue: Queue = deque()  # for whichever desk has time first
@@ -108,7 +131,7 @@ class Desks:
         if self._is_retiring and not self._desks:
             waiting, self._queue = self._queue, deque()
             for _, connection, _ in waiting:
-                self._answer(connection, EXIT_TEMPORARY)
+                self._listener.answer(connection, EXIT_TEMPORARY)
 
     def has_stamps(self) -> bool:
         """Tell whether there is a challenge for one more client."""
@@ -130,10 +153,25 @@ class Desks:
         desk.holders -= 1
         self._close_if_done(desk)
 
+    def withdraw(self, connection: "Connection") -> None:
+        """End a dialogue, if there is one.
+
+        A verifier that can't be told just now forgets it in time.
+        """
+        desk, connection.partner = connection.partner, None
+        if desk is None or self._is_gone(desk):
+            return
+        desk.partners.discard(connection.identifier)
+        try:
+            desk.channel.send(packets.head(packets.WITHDRAW, connection.identifier))
+        except BrokenPipeError:
+            return
+        self._close_if_done(desk)
+
     def ask(self, connection: "Connection", packet: bytes, bound: Desk | None) -> None:
         """Have a record verified; bound: the desk that has to do it, if one has."""
         if self._is_gone(bound) or self.waiting >= MOST_QUEUED:
-            self._answer(connection, EXIT_TEMPORARY)
+            self._listener.answer(connection, EXIT_TEMPORARY)
             return
         self._turn += 1
         queue = self._queue if bound is None else bound.queue
@@ -150,7 +188,7 @@ class Desks:
 
     def _serve(self, desk: Desk) -> None:
         """Send on what waits for a desk, or for any, as long as it has time."""
-        while len(desk.asked) < DEPTH:
+        while len(desk.asked) < desk.depth:
             queues = [desk.queue] if desk.is_tired else [desk.queue, self._queue]
             queue = min(filter(None, queues), key=lambda each: each[0], default=None)
             if queue is None:
@@ -183,21 +221,37 @@ class Desks:
         try:
             kind, identifier, code = packets.read_head(packet)
             found = packets.read_fields(packet, FIELDS[kind])
-            asked = desk.asked.pop(identifier) if kind == packets.ANSWER else None
+            is_about = kind in (packets.ANSWER, packets.CHALLENGE)
+            asked = desk.asked.pop(identifier) if is_about else None
         except (KeyError, ValueError):  # an end is an empty packet
             self._lose(desk)
             return
-        if asked is not None:
-            self._answer(asked, code)
-        elif kind == packets.TIRED:
-            desk.is_tired = True
-            desk.stamps.clear()
-        elif not desk.is_tired:
-            desk.stamps.extend(found[0].split())
-            desk.is_wanting = False
+        if asked is None:
+            self._take_notice(desk, kind, code, found)
+        elif kind == packets.ANSWER:
+            desk.partners.discard(identifier)
+            asked.partner = None
+            self._listener.answer(asked, code)
+        else:
+            desk.partners.add(identifier)
+            asked.partner = desk
+            self._listener.challenge(asked, found[0])
         self._want(desk)
         self._serve(desk)
         self._close_if_done(desk)
+
+    def _take_notice(
+        self, desk: Desk, kind: int, detail: int, found: list[bytes]
+    ) -> None:
+        """Take what a verifier says of itself."""
+        if kind == packets.TIRED:
+            desk.is_tired = True
+            desk.stamps.clear()
+        elif kind == packets.ROOM:
+            desk.depth = max(detail, 1)
+        elif not desk.is_tired:
+            desk.stamps.extend(found[0].split())
+            desk.is_wanting = False
 
     def _want(self, desk: Desk) -> None:
         """Ask for more challenges, when there are few."""
@@ -212,7 +266,7 @@ class Desks:
 
     def _close_if_done(self, desk: Desk) -> None:
         """Close a tired desk when nobody needs it any more; the verifier ends then."""
-        if desk.is_tired and not desk.holders and not desk.asked:
+        if desk.is_tired and not (desk.holders or desk.asked or desk.partners):
             self._lose(desk)
 
     def _lose(self, desk: Desk) -> None:
@@ -222,7 +276,7 @@ class Desks:
         self._watch(desk.channel.descriptor, False)
         desk.channel.close()
         for connection in desk.asked.values():
-            self._answer(connection, None)
+            self._listener.answer(connection, None)
         for _, connection, _ in desk.queue:
-            self._answer(connection, EXIT_TEMPORARY)
+            self._listener.answer(connection, EXIT_TEMPORARY)
         self._give_up()

@@ -53,6 +53,11 @@ class Guest:
         told = {b"TCPLOCALPORT": b"%d" % self.local[1], **self.variables, **self.tls}
         return "POP3S" if self.tls or ucspi.is_implicit_tls(told) else "POP3"
 
+    @property
+    def binding(self) -> bytes:
+        """What a login inside TLS can be bound to; empty where that is not known."""
+        return ucspi.end_point(self.tls)
+
     def tls_note(self) -> str:
         """Say which TLS it is, for a log line."""
         protocol = self.tls.get(b"SSL_PROTOCOL", b"")

@@ -245,8 +245,15 @@ class LoginWorker:
 
     def verify(self, connection: Connection, asked: "Verify") -> None:
         """Have a record verified; see House."""
-        self.wake_at(connection, connection.ends)  # it's the verifiers' time
         self._logins.verify(connection, asked)
+
+    def respond(self, connection: Connection, data: bytes) -> None:
+        """Hand an answer on; see House."""
+        self._logins.respond(connection, data)
+
+    def withdraw(self, connection: Connection) -> None:
+        """Forget a dialogue; see House."""
+        self._desks.withdraw(connection)
 
     def start_tls(self, connection: Connection) -> None:
         """Have a TLS worker take the socket and give one with cleartext; see House."""
@@ -300,6 +307,7 @@ class LoginWorker:
     def forget(self, connection: Connection) -> None:
         """Have no more to do with it; the socket stays open."""
         self._timers.cancel(connection)
+        self._desks.withdraw(connection)
         desk, connection.desk = connection.desk, None
         if desk is not None:
             self._desks.let_go(desk)

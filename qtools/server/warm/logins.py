@@ -61,7 +61,7 @@ class Logins:
         self._admission = admission
         self._accounting = accounting
         self._name = name
-        self.desks = Desks(host.listen_to, self.answer, needs_stamps=needs_stamps)
+        self.desks = Desks(host.listen_to, self, needs_stamps=needs_stamps)
         self._serving: dict[int, tuple[bytes, float]] = {}  # id: source, since when
         self._over: dict[int, bytes] = {}  # ends heard of before their logins
 
@@ -77,11 +77,27 @@ class Logins:
         except ValueError:
             self.answer(connection, EXIT_TEMPORARY)
             return
-        is_bound = asked.mechanism not in asking.PLAINTEXT
+        is_bound = asked.mechanism not in asking.UNSTAMPED
         self.desks.ask(connection, packet, connection.desk if is_bound else None)
 
+    def respond(self, connection: "Connection", data: bytes) -> None:
+        """Hand a client's answer on; see connection.House."""
+        packet = asking.pack_answer(connection.identifier, data)
+        if connection.partner is None:
+            self.answer(connection, EXIT_TEMPORARY)
+        else:
+            self.desks.ask(connection, packet, connection.partner)
+
+    def challenge(self, connection: "Connection", data: bytes) -> None:
+        """Take what a verifier says to the client; see desks.Listener."""
+        if connection.state == ASK:
+            now = self._host.now
+            self._host.attempt(connection, connection.challenged, data, now)
+        else:
+            self.desks.withdraw(connection)
+
     def answer(self, connection: "Connection", code: int | None) -> None:
-        """Take what a verifier says."""
+        """Take what a verifier has found out; see desks.Listener."""
         if connection.state == ASK:
             self._host.attempt(connection, self._judge, connection, code)
         ended = self._over.pop(connection.identifier, None)

@@ -6,12 +6,16 @@ kind, and behind it the kind's number of fields, two octets of length before eac
 reader takes nothing that a writer here can't have made.
 
     worker -> verifier   ASK       id, mechanism      record, environment, tag  + client
+                         RESPOND   id                 client's answer           + client
+                         WITHDRAW  id
                          WANT      how many stamps
     verifier -> worker   ANSWER    id, exit code
+                         CHALLENGE id                 what to say to the client
                          STAMPS                       stamps, separated by blanks
+                         ROOM      how many at once
                          TIRED
-    verifier -> nursery  LAUNCH    id                 answer, environment, tag  + client
-    nursery -> session   LAUNCH    the same
+    verifier -> nursery  LAUNCH    id, lifelines      answer, environment, tag  + client
+    nursery -> session   LAUNCH    the same                                 [+ lifeline]
     session -> nursery   TALLY     code, counts
     nursery -> worker    ENDED     id, code, counts   tag
                          LIVE      id                 tag
@@ -32,6 +36,7 @@ from qtools.chain.request import MECHANISMS
 
 (ASK, WANT, ANSWER, STAMPS, LAUNCH, TIRED, TALLY, ENDED, LIVE) = range(16, 25)
 (VERIFIER, TLS, RULES, DRAIN, COUNTERS) = range(25, 30)
+(RESPOND, WITHDRAW, CHALLENGE, ROOM) = range(30, 34)
 
 FIELD_OCTETS = 32768
 GENERATION_SHIFT = 40  # of ids: those of two generations never meet

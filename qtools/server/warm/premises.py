@@ -12,6 +12,7 @@ from time import monotonic
 
 from qtools.accounts import registry
 from qtools.errors import Hard
+from qtools.protocol import sasl
 from qtools.server.processes import dump_no_core, raise_descriptors
 from qtools.server.tls import worker as tls_worker
 from qtools.server.warm import packets
@@ -103,6 +104,7 @@ class Premises:
         )
         door = Door(self.settings, self.listeners, accounting, self.complain)
         worker = LoginWorker(self.settings, self.chain, door, accounting, generation)
+        sasl.load(sasl.MECHANISMS)  # a rule may ask for any, and there are no files
         self._confine(values.get("user", ""), values.get("chroot", ""))
         return worker.run(master)
 
@@ -122,7 +124,8 @@ class Premises:
         from qtools.server.warm.verifier import Verifier
 
         verifier = Verifier(self.chain, sys.argv, self.settings.verify_seconds)
-        return verifier.run(worker, nursery, master)
+        verifier.attach(worker, nursery, master)
+        return verifier.run()
 
     def start_relay(self) -> "TlsProcess":
         """Give a TLS worker.

@@ -11,6 +11,7 @@ from qtools.server.warm import packets
 from qtools.server.warm.connection import TALK, TLS, Connection
 from qtools.server.warm.door import MOST_AT_ONCE, read_header
 from qtools.sessions.login import Login
+from qtools.system.ucspi import END_POINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ class Reception:
 
         Raises: Hard for a variable that means nothing.
         """
-        key = (guest.local[1], bool(guest.tls), *guest.variables.items())
+        tls = bool(guest.tls), guest.tls.get(END_POINT)
+        key = (guest.local[1], *tls, *guest.variables.items())
         policy = self._policies.get(key)
         if policy is None:
             environ = {**posix.environ, **guest.environ(self.name)}

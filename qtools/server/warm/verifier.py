@@ -7,6 +7,9 @@ the worker: whoever has taken that over can ask, as any client can, and nothing 
 After so many checks it has itself replaced, because every check leaves traces of a
 secret in its memory. A source that hangs is the end of it: the kernel's alarm kills it,
 and the master starts another.
+
+Where the client has to answer the verifier, the connection comes with each of his
+answers, and is closed here until the next one: nothing is held but numbers.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -17,6 +20,7 @@ from qtools.accounts.registry import words
 from qtools.accounts.standing import Standing
 from qtools.chain.front import make_stamp
 from qtools.errors import (
+    EXIT_EXPIRED,
     EXIT_MISUSE,
     EXIT_REFUSED,
     EXIT_TEMPORARY,
@@ -24,23 +28,29 @@ from qtools.errors import (
     Refused,
     Temporary,
 )
-from qtools.protocol.record import RECORD_OCTETS, unpack
+from qtools.protocol.record import unpack
 from qtools.server.channel import close_all
-from qtools.server.warm import packets
-from qtools.server.warm.packets import ASK, LAUNCH, WANT
+from qtools.server.warm import asking, packets
+from qtools.server.warm.asking import Question
+from qtools.server.warm.dialogues import Dialogues
+from qtools.server.warm.packets import ASK, LAUNCH, RESPOND, WANT, WITHDRAW
 from qtools.server.warm.stamps import Stamps
 from qtools.system.guard import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qtools.accounts.interface import Identity
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    from qtools.accounts.interface import Identity, Source
     from qtools.server.channel import Channel
     from qtools.server.warm.chain import WarmChain
 
+    T = TypeVar("T")
+
 MOST_CHECKS = 10_000  # then a fresh process takes its place
 MOST_WANTED = 256  # stamps asked for at once: a packet's worth
-MOST_ENVIRONMENT = 32768
-REFUSED = frozenset((EXIT_REFUSED, EXIT_MISUSE))
+REFUSED = frozenset((EXIT_REFUSED, EXIT_EXPIRED, EXIT_MISUSE))
 
 
 class Verifier:
@@ -58,70 +68,144 @@ class Verifier:
         self._is_verbose = "verbose" in checker
         self._allow_empty = "allow-empty" in checker
         self._allow_root = "allow-root" in checker
-        self._sources = Standing(words(checker.every("accounts"), posix.environ))
-        if "socket" in checker:
-            posix.environ[entry.AUTH_SOCKET] = checker["socket"].encode()
+        self._words = words(checker.every("accounts"), posix.environ)
+        self._sources = Standing(self.standing_words())
+        entry.set_context(checker)
         attempts = chain.front.number("attempts", 3, least=1)
         self._stamps = Stamps(lambda: make_stamp(chain.hostname), attempts)
+        self._dialogues = Dialogues()
         self._checks = 0
+        self._worker: Channel
+        self._nursery: Channel
+        self._master: Channel
 
-    def run(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
+    def standing_words(self) -> list[str]:
+        """Give the words of the sources that stay open in this process."""
+        return self._words
+
+    def attach(self, worker: "Channel", nursery: "Channel", master: "Channel") -> None:
+        """Take the ways to those whom it speaks with."""
+        self._worker, self._nursery, self._master = worker, nursery, master
+
+    def run(self) -> int:
         """Serve a login worker until it is gone, or a check takes too long."""
         _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
         while True:
-            received = worker.receive(waits=True)
-            packet, descriptors = received or (b"", [])
-            if not packet:
-                return 0
-            try:
-                self._serve(packet, descriptors, worker, nursery)
-                if self._checks == MOST_CHECKS:
-                    self._checks += 1
-                    for other in (master, worker):
-                        other.send(packets.head(packets.TIRED), waits=True)
-            except ValueError as why:
-                complain(self._argv, f"the login worker sends what it must not: {why}")
-                return EXIT_MISUSE
-            except BrokenPipeError:
-                return 0
-            finally:
-                close_all(descriptors)
+            received = self._worker.receive(waits=True)
+            code = self._hear(*received) if received else 0
+            if code is not None:
+                return code
 
-    def _serve(
-        self,
-        packet: bytes,
-        descriptors: list[int],
-        worker: "Channel",
-        nursery: "Channel",
-    ) -> None:
+    def _hear(self, packet: bytes, descriptors: list[int]) -> int | None:
+        """Serve what the login worker sends; give an exit code when this is the end."""
+        if not packet:
+            return 0
+        try:
+            self._serve(packet, descriptors)
+        except ValueError as why:
+            complain(self._argv, f"the login worker sends what it must not: {why}")
+            return EXIT_MISUSE
+        except BrokenPipeError:
+            return 0
+        finally:
+            close_all(descriptors)
+        return None
+
+    def _serve(self, packet: bytes, descriptors: list[int]) -> None:
         kind, identifier, detail = packets.read_head(packet)
         if kind == WANT:
             packets.read_fields(packet, 0)
             stamps = self._stamps.give(min(detail, MOST_WANTED))
             fields = packets.fields(b" ".join(stamps))
-            worker.send(packets.head(packets.STAMPS) + fields, waits=True)
-            return
-        if kind != ASK or len(descriptors) != 1:
+            self._worker.send(packets.head(packets.STAMPS) + fields, waits=True)
+        elif kind == WITHDRAW:
+            packets.read_fields(packet, 0)
+            self._dialogues.forget(identifier)
+        elif kind not in (ASK, RESPOND) or len(descriptors) != 1:
             raise ValueError("an unknown request")
-        record, environment, tag = packets.read_fields(packet, 3)
-        if len(record) > RECORD_OCTETS or len(environment) > MOST_ENVIRONMENT:
-            raise ValueError("a request with too long a field")
-        method = packets.mechanism_of(detail).encode()
-        code, who = self._verdict(record, method)
-        if who is not None:
-            fields = packets.fields(answer.pack(0, who), environment, tag)
-            order = packets.head(LAUNCH, identifier) + fields
-            if not nursery.send(order, descriptors, waits=True):
-                code = EXIT_TEMPORARY
-        worker.send(packets.head(packets.ANSWER, identifier, code), waits=True)
-        self._checks += 1
+        elif kind == RESPOND:
+            self._go_on(identifier, asking.unpack_answer(packet), descriptors)
+        else:
+            question = Question(packet)
+            if question.method in asking.DIALOGUES:
+                self._begin(question)
+            else:
+                self.consider(question, descriptors)
 
-    def _verdict(self, record: bytes, method: bytes) -> "tuple[int, Identity | None]":
-        """Give the exit code, and who it is when that is 0."""
+    def consider(self, question: Question, descriptors: list[int]) -> None:
+        """Check a record, and answer."""
+        code, who = self._judge(lambda: self._check(question))
+        self.settle(question, code, who, descriptors)
+
+    def _begin(self, question: Question) -> None:
+        """Begin a dialogue."""
+        sources = self._sources
+        code, challenge = self._judge(
+            lambda: self._dialogues.begin(question, sources.sources())
+        )
+        self._say(question.identifier, code, challenge or b"")
+
+    def _go_on(self, identifier: int, data: bytes, descriptors: list[int]) -> None:
+        """Take a client's answer."""
+        code, found = self._judge(lambda: self._dialogues.go_on(identifier, data))
+        if found is None or isinstance(found, bytes):
+            self._say(identifier, code, found or b"")
+            return
+        question, who = found
+        code, known = self._judge(lambda: self.vetted(who))
+        self.settle(question, code, known, descriptors)
+
+    def _say(self, identifier: int, code: int, challenge: bytes = b"") -> None:
+        """Tell the worker of the next challenge, or of a refusal."""
+        if code:
+            self._tell(identifier, code)
+            return
+        head = packets.head(packets.CHALLENGE, identifier)
+        self._worker.send(head + packets.fields(challenge), waits=True)
+
+    def settle(
+        self,
+        question: Question,
+        code: int,
+        who: "Identity | None",
+        descriptors: list[int],
+    ) -> None:
+        """Have a session begun where the code is 0; tell the worker the code.
+
+        descriptors: the client's, and where there is one the session's lifeline.
+        Raises: BrokenPipeError.
+        """
+        if who is not None:
+            try:
+                identity = answer.pack(0, who)
+            except ValueError as why:
+                complain(self._argv, f"{who.name!r}: {why}")
+                self._tell(question.identifier, EXIT_TEMPORARY)
+                return
+            if question.needs_stamp:
+                self._stamps.spend(unpack(question.record)[2])
+            fields = packets.fields(identity, question.environment, question.tag)
+            lifelines = len(descriptors) - 1
+            order = packets.head(LAUNCH, question.identifier, lifelines) + fields
+            if not self._nursery.send(order, descriptors, waits=True):
+                code = EXIT_TEMPORARY
+        self._tell(question.identifier, code)
+
+    def _tell(self, identifier: int, code: int) -> None:
+        """Answer; after the last check, say that it was that."""
+        head = packets.head(packets.ANSWER, identifier, code)
+        self._worker.send(head, waits=True)
+        self._checks += 1
+        if self._checks == MOST_CHECKS:
+            for other in (self._master, self._worker):
+                other.send(packets.head(packets.TIRED), waits=True)
+
+    def _judge(self, check: "Callable[[], T]") -> "tuple[int, T | None]":
+        """Give the exit code, and what the check has found out when that is 0."""
         _signal.alarm(self._seconds)
         try:
-            who = self._check(record, method)
+            found = check()
         except Failure as why:
             if self._is_verbose or not isinstance(why, Refused):
                 complain(self._argv, str(why))
@@ -131,26 +215,48 @@ class Verifier:
             return EXIT_TEMPORARY, None
         finally:
             _signal.alarm(0)
-        return 0, who
+        return 0, found
 
-    def _check(self, record: bytes, method: bytes) -> "Identity":
-        if method not in entry.PLAINTEXT_METHODS and not self._is_ours(record):
+    def _check(self, question: Question) -> "Identity":
+        """Say who a record's user is.
+
+        Raises: Failure.
+        """
+        self.check_stamp(question)
+        return self.identified(question, self._sources.sources())
+
+    def check_stamp(self, question: Question) -> None:
+        """Make sure that a challenge is one that is out, which is one use of it.
+
+        Raises: Refused.
+        """
+        if not question.needs_stamp:
+            return
+        try:
+            is_ours = self._stamps.take(unpack(question.record)[2])
+        except ValueError:
+            is_ours = False
+        if not is_ours:
             raise Refused("an answer to a challenge that is not out")
-        sources = self._sources.sources()
-        who = entry.check(record, sources, method, allow_empty=self._allow_empty)
+
+    def identified(self, question: Question, sources: "Sequence[Source]") -> "Identity":
+        """Ask sources who a record's user is.
+
+        Raises: Failure.
+        """
+        method, allow_empty = question.method.encode(), self._allow_empty
+        who = entry.check(question.record, sources, method, allow_empty=allow_empty)
+        return self.vetted(who)
+
+    def vetted(self, who: "Identity") -> "Identity":
+        """Make sure that somebody may come in.
+
+        Raises: Refused, Temporary.
+        """
         if not entry.may_be(who, allow_root=self._allow_root):
             raise Refused("uid 0")
         _find_home(who.home)
-        if method not in entry.PLAINTEXT_METHODS:
-            self._stamps.spend(unpack(record)[2])
         return who
-
-    def _is_ours(self, record: bytes) -> bool:
-        """Tell whether the record's challenge is one that is out; that is one use."""
-        try:
-            return self._stamps.take(unpack(record)[2])
-        except ValueError:
-            return False
 
 
 def _find_home(home: bytes) -> None:
