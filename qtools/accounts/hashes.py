@@ -25,6 +25,24 @@ CRYPT_METHODS = {
     "md5": (b"$1$", 0),  # broken; for comparing with old systems
 }
 METHODS = (*CRYPT_METHODS, "scrypt")
+PREFERRED = "yescrypt"  # where crypt(3) has it; elsewhere scrypt, which is always there
+
+# Prefix -> method, from the weakest to the strongest; DES has no prefix.
+STRENGTHS = {
+    "": "des",
+    "$1$": "md5",
+    "$5$": "sha256",
+    "$6$": "sha512",
+    "$2a$": "bcrypt",
+    "$2y$": "bcrypt",
+    "$2b$": "bcrypt",
+    "$scrypt$": "scrypt",
+    "$7$": "scrypt",
+    "$gy$": "gost-yescrypt",
+    "$y$": "yescrypt",
+}
+SHA_ROUNDS = 5000  # of $5$ and $6$ where nothing is said; see: crypt(5)
+CRYPT_DIGITS = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 BCRYPT = b"$2"
 BCRYPT_OCTETS = 72  # it silently ignores what follows
@@ -75,22 +93,76 @@ def method_of(stored: bytes) -> str:
     return stored[: stored.find(b"$", 1) + 1].decode("ascii", "replace")
 
 
+def cost_of(stored: bytes) -> int:
+    """Give a number that grows with what a method is told to spend.
+
+    It compares hashes of one method and means nothing besides.
+    """
+    words = stored.split(b"$", 3)[2:3]
+    word = words[0] if words else b""
+    method = STRENGTHS.get(method_of(stored), "")
+    if method.startswith("sha"):
+        rounds = word.removeprefix(b"rounds=")
+        return int(rounds) if rounds != word and rounds.isdigit() else SHA_ROUNDS
+    if method == "bcrypt":
+        return int(word) if word.isdigit() else 0
+    if stored.startswith(SCRYPT):
+        cost = word.split(b",")[0].removeprefix(b"ln=")
+        return int(cost) if cost.isdigit() else 0
+    if method.endswith("yescrypt"):  # flags, log2 N, r
+        return CRYPT_DIGITS.find(word[1:2]) if len(word) > 1 else 0
+    return 0
+
+
+def is_weaker(stored: bytes, method: str) -> bool:
+    """Say whether a fresh hash by this method would be stronger than a stored one.
+
+    It never is where the method is weaker, so that a change of mind costs nobody his
+    better hash. Nor where the system hasn't got the method.
+    """
+    setting = _setting_of(method)
+    ranks = list(STRENGTHS.values())
+    ours, theirs = (
+        ranks.index(STRENGTHS[prefix]) if prefix in STRENGTHS else -1
+        for prefix in (method_of(setting), method_of(stored))
+    )
+    is_known = theirs >= 0 and is_usable(stored)
+    if not setting or not is_known:
+        return False
+    return theirs < ours or (ours == theirs and cost_of(stored) < cost_of(setting))
+
+
+def _setting_of(method: str) -> bytes:
+    """Give how hashes of a method begin; empty when there can't be any."""
+    if method == "scrypt":
+        return SCRYPT + b"ln=%d,r=%d,p=%d$" % SCRYPT_COST
+    try:
+        return _library().setting(*CRYPT_METHODS[method]) or b""
+    except (Hard, KeyError):
+        return b""
+
+
 def new_setting() -> bytes:
     """Give a setting of this system's best method: burn() takes it for a hash."""
     return _library().setting(b"") or b""
 
 
+def again(secret: bytes, stored: bytes) -> bytes | None:
+    """Hash a secret with salt and cost of a stored hash; None when that can't be."""
+    return _again(secret, stored) if stored else None
+
+
 def make(secret: bytes, method: str = "") -> bytes:
     """Hash a secret with a fresh salt.
 
-    Takes one of METHODS; empty for the best one of this system.
+    Takes one of METHODS; empty for yescrypt, or scrypt where there is none.
     Raises: Hard when the system hasn't got that method, or it would not use all of
     the secret.
     """
     if method not in ("", *METHODS):
         raise Hard(f"no hash method {method}; there are {', '.join(METHODS)}")
     if method != "scrypt":
-        made = _make_crypt(secret, *CRYPT_METHODS[method or "crypt"])
+        made = _make_crypt(secret, *CRYPT_METHODS[method or PREFERRED])
         if made is not None:
             return made
         if method:

@@ -16,7 +16,8 @@ import time
 
 from qtools import __version__
 from qtools.accounts import hashes
-from qtools.accounts.db.store import Account, Store, create
+from qtools.accounts.db.files import create
+from qtools.accounts.db.store import Account, Store
 from qtools.accounts.limits import check_secret
 from qtools.errors import EXIT_DONE, Hard, Refused, Temporary
 
@@ -82,7 +83,7 @@ def _add(store: Store, given: argparse.Namespace) -> None:
     secret = _read_secret(given)
     with store:
         home, maildir = os.fsencode(given.home), os.fsencode(given.maildir)
-        store.add(user, ids, home, maildir)
+        store.add(user, ids, home, maildir, make_domain=True)
         store.set_secret(user, secret, given.hash, clear=given.apop)
 
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import pytest
 
 from qtools.accounts import hashes
-from qtools.accounts.db.store import Store, create
+from qtools.accounts.db.files import create
+from qtools.accounts.db.store import Store
 from tests import support
 from tests.chain import behind, checker
 from tests.chain.popup import DIALOGUES, HOSTNAME, House, Popup

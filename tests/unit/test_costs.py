@@ -11,8 +11,9 @@ import pytest
 
 from qtools.accounts import hashes, registry, system
 from qtools.accounts.authuser import AuthUser
+from qtools.accounts.db.files import create
 from qtools.accounts.db.reader import Database
-from qtools.accounts.db.store import Store, create
+from qtools.accounts.db.store import Store
 from qtools.accounts.interface import Unknown
 from qtools.errors import Refused
 from qtools.system.ffi.crypt import Crypt
@@ -79,7 +80,7 @@ def database(tmp_path: Path) -> Database:
             accounts.add(user, None, b"/", b"")
             accounts.set_secret(user, b"secret", "md5", clear=user == b"ann")
         accounts.set_enabled(b"off", is_enabled=False)
-    accounts._connection.close()
+    accounts.close()
     return Database(path)
 
 

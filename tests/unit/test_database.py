@@ -2,7 +2,6 @@
 """database and store: what is written is read, and every wrong file is named."""
 
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qtools.accounts import hashes, limits
-from qtools.accounts.db import reader as database
-from qtools.accounts.db import store
+from qtools.accounts.db import opening, schema
+from qtools.accounts.db.files import create
 from qtools.accounts.db.reader import Database, open_source
-from qtools.accounts.db.store import Store, create
+from qtools.accounts.db.store import Store
 from qtools.accounts.interface import Unknown
 from qtools.errors import Failure, Hard, Refused, Temporary
 from qtools.protocol import digests
@@ -33,38 +32,25 @@ def path(tmp_path: Path) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close what Store opens; popaccount leaves that to its end."""
-    opened: list[sqlite3.Connection] = []
-    connect = store._connect
-
-    def note(path: bytes) -> sqlite3.Connection:
-        opened.append(connect(path))
-        return opened[-1]
-
-    monkeypatch.setattr(store, "_connect", note)
-    yield
-    for connection in opened:
-        connection.close()
-
-
-@pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash with a method that costs nothing where none is named."""
     row = hashes.CRYPT_METHODS["md5"]
-    monkeypatch.setitem(hashes.CRYPT_METHODS, "crypt", row)
+    monkeypatch.setitem(hashes.CRYPT_METHODS, hashes.PREFERRED, row)
 
 
 def add(path: bytes, user: bytes, *, clear: bool = False, method: str = "") -> None:
     with Store(path) as accounts:
-        accounts.add(user, (7, 8), b"/home/joe", b"/mail/joe")
+        accounts.add(user, (7, 8), b"/home/joe", b"/mail/joe", make_domain=True)
         accounts.set_secret(user, b"secret", method, clear=clear)
 
 
 def raw(path: bytes, query: str) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute(query)
-    connection.close()
+    """Run a statement as somebody with other tools would, in another process."""
+    code = (
+        "import sqlite3, sys\n"
+        "sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, path, query], check=True)
 
 
 def test_the_file_is_its_owners_alone(path: bytes) -> None:
@@ -246,21 +232,26 @@ def test_init_overwrites_nothing(path: bytes) -> None:
 MAKER = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from qtools.accounts.db import store
+from qtools.accounts.db import files, ledger, migrations
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 owner, _, name = sys.argv[3].rpartition(".")
 setattr(eval(owner), name, die)
-store.create(os.fsencode(sys.argv[2]))
+files.create(os.fsencode(sys.argv[2]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "is_there"),
-    [("store._connect", False), ("os.link", False), ("os.unlink", True)],
+    [
+        ("migrations.build", False),
+        ("os.link", False),
+        ("os.unlink", True),
+        ("ledger.log_ahead", True),
+    ],
 )
 def test_init_killed_at_any_step_can_be_repeated(
     tmp_path: Path, step: str, *, is_there: bool
@@ -279,7 +270,7 @@ def test_init_leaves_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bytes(tmp_path / "accounts")
-    monkeypatch.setattr(store, "SCHEMA", "no such statement")
+    monkeypatch.setitem(schema.STEPS, 2, "no such statement")
     with pytest.raises(Temporary):
         create(path)
     assert list(tmp_path.iterdir()) == []
@@ -287,7 +278,8 @@ def test_init_leaves_nothing_else(
     create(path)
     with pytest.raises(Refused, match="exists already"):
         create(path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["accounts"]
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names == ["accounts", "accounts-shm", "accounts-wal"]
 
 
 def test_init_says_where_it_can_not_be(tmp_path: Path) -> None:
@@ -328,12 +320,12 @@ def test_another_kind_of_file_is_hard(tmp_path: Path) -> None:
             assert "is not an account database" in str(why)
 
 
-@pytest.mark.parametrize(("version", "age"), [(2, "a newer"), (0, "an older")])
+@pytest.mark.parametrize(("version", "age"), [(3, "a newer"), (0, "an older")])
 def test_another_version_is_hard(path: bytes, version: int, age: str) -> None:
     raw(path, f"PRAGMA user_version = {version}")
     for why in both(path):
         assert isinstance(why, Hard)
-        assert f"{age} format, {version}; this program knows 1" in str(why)
+        assert f"{age} format, {version}; this program knows 2" in str(why)
 
 
 def test_a_damaged_file_is_hard(path: bytes) -> None:
@@ -363,15 +355,16 @@ def test_a_missing_table_is_temporary(path: bytes) -> None:
         Database(path).verify(b"joe", b"secret", b"")
 
 
-def test_a_busy_file_is_temporary(path: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.01)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    for why in both(path):
-        assert isinstance(why, Temporary)
-        assert "locked" in str(why)
-    holder.close()
+def test_a_writer_waits_for_another_and_no_reader_for_any(
+    path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(path, b"joe")
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.01)
+    with Store(path) as holder:
+        holder.set_enabled(b"joe", is_enabled=True)
+        with pytest.raises(Temporary, match="locked"), Store(path) as late:
+            late.set_enabled(b"joe", is_enabled=False)
+        Database(path).verify(b"joe", b"secret", b"")
 
 
 def test_the_file_name_is_absolute() -> None:
@@ -398,13 +391,15 @@ def test_no_damage_crashes(path: bytes, data: bytes, place: int) -> None:
 
 
 WRITER = """
-import os, signal, sys, sqlite3
+import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from qtools.accounts.db.store import Store
 accounts = Store(os.fsencode(sys.argv[2]))
+if sys.argv[3] == "delete":
+    accounts._execute("PRAGMA journal_mode = DELETE")
 accounts._execute("PRAGMA cache_size = 1")
 accounts._execute("PRAGMA cache_spill = 1")
-accounts._execute("BEGIN IMMEDIATE")
+accounts.__enter__()
 for number in range(500):
     accounts.add(b"user%d" % number, None, b"/" + b"x" * 200, b"")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -412,12 +407,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_what_a_killed_writer_left_is_rolled_back(path: bytes) -> None:
+@pytest.mark.parametrize(("mode", "left"), [("wal", "-wal"), ("delete", "-journal")])
+def test_what_a_killed_writer_left_is_rolled_back(
+    path: bytes, mode: str, left: str
+) -> None:
     add(path, b"joe")
-    killed = subprocess.run(
-        [sys.executable, "-c", WRITER, TOP, os.fsdecode(path)], check=False
-    )
-    assert killed.returncode == -9
-    assert os.path.exists(path + b"-journal")
+    words = [sys.executable, "-c", WRITER, str(TOP), os.fsdecode(path), mode]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert os.stat(path + left.encode()).st_size > 16_000
     assert Database(path).verify(b"joe", b"secret", b"").name == b"joe"
     assert [account.user for account in Store(path).list()] == ["joe"]

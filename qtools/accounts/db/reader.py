@@ -1,39 +1,49 @@
 # SPDX-License-Identifier: ISC
 """Accounts in an SQLite file: the reading half, for verifiers.
 
-The file is opened for reading only; secrets of all accounts lie in it, so a file that
-everybody may read or write is refused. popaccount(8) makes and fills it; the writing
-half is store.
+The file is opened for reading only, by whoever may read it and its two companions. All
+that a login asks are searches in indexes, so it costs the same however many accounts
+there are. popaccount(8) makes and fills it; the writing half is store.
 """
 
-import posix
-
 from qtools.accounts import hashes
+from qtools.accounts.db import opening
+from qtools.accounts.db.names import fold
+from qtools.accounts.db.opening import failure
 from qtools.accounts.interface import Identity, Unknown, home_of
-from qtools.errors import Failure, Hard, Refused, Temporary, from_os_error
+from qtools.errors import Hard, Refused
 from qtools.protocol import digests
 from qtools.system.ffi import sqlite
 
-APPLICATION_ID = 0x71746163  # "qtac", in the file's header
-VERSION = 1  # of the tables, in PRAGMA user_version
+# A writer that was killed leaves a journal, which only an opener with write access may
+# roll back; then a reader gets one of these. So he does where only a writer could make
+# what the readers of a file share.
+NEEDS_A_WRITER = tuple(opening.READ_ONLY | more << 8 for more in (1, 2, 3, 5))
 
-BUSY_SECONDS = 5.0  # a writer holds the file for milliseconds; more means trouble
-
-# SQLite's result codes. A writer that was killed leaves a journal, which only an opener
-# with write access may roll back; then one of the first three is what a reader gets.
-READONLY_RECOVERY = 8 | 1 << 8
-READONLY_ROLLBACK = 8 | 3 << 8
-READONLY_CANTINIT = 8 | 5 << 8
-CORRUPT = 11
-NOT_A_DATABASE = 26
-
-_QUERY = b"""
-SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, h.value, c.value
+# Which account has a name. ?1: the name; ?2: its domain; ?3: the name without it, which
+# is what accounts of the main domain are called.
+_NAME = b"""
+CASE WHEN EXISTS (SELECT 1 FROM domain WHERE name = ?2 AND main) THEN ?3 ELSE ?1 END
+"""
+_ID = b"""
+SELECT id FROM account WHERE user = (%b)
+UNION ALL SELECT account FROM alias WHERE name = (%b) LIMIT 1
+""" % (_NAME, _NAME)
+_ACCOUNT = b"""
+SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, h.value, c.value, a.id
 FROM account AS a
 LEFT JOIN credential AS h ON h.account = a.id AND h.kind = 'hash'
 LEFT JOIN credential AS c ON c.account = a.id AND c.kind = 'clear'
-WHERE a.user = ?
+WHERE a.id = (%b)
 """
+_KEYS = b"""
+SELECT k.value FROM account AS a
+LEFT JOIN credential AS k ON k.account = a.id AND k.kind = 'scram-sha-256'
+WHERE a.id = (%b)
+"""
+# Which account has a name, by version of the tables. The first version had neither
+# domains nor aliases.
+_FIND = {1: b"SELECT id FROM account WHERE user = ?1 AND ?2 >= '' AND ?3 >= ''", 2: _ID}
 
 
 def prepare() -> None:
@@ -42,7 +52,7 @@ def prepare() -> None:
     Raises: Hard when there is no SQLite.
     """
     hashes.prepare()
-    _library()
+    opening.library()
 
 
 def open_source(where: bytes) -> "Database":
@@ -59,36 +69,89 @@ class Database:
     """One account database, opened for reading."""
 
     def __init__(self, path: bytes) -> None:
-        self._name = path.decode("utf-8", "backslashreplace")
-        check_mode(path, self._name)
+        self._path = path
+        self._name = opening.printable(path)
+        opening.check_mode(path, self._name)
         try:
-            self._connection = _open(path, self._name)
+            self._connection, version = _open(path, self._name)
         except sqlite.Failed as why:
             raise failure(why.code, str(why), self._name) from why
+        self._account, self._keys = (
+            query % _FIND[version] for query in (_ACCOUNT, _KEYS)
+        )
+
+    def close(self) -> None:
+        """Let go of the file; once more does nothing."""
+        self._connection.close()
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a secret or digest and say who it is; see the interface."""
-        try:
-            row = self._row(_QUERY, fold(user).encode())
-        except UnicodeDecodeError:
-            row = None
-        if row is None:
-            raise Unknown("unknown account")
-        name, is_enabled, uid, gid, home, maildir, stored, clear = row
-        is_good = _is_good(secret, challenge, stored, clear)
-        if not is_good or is_enabled != b"1":
+        row = self._find(self._account, user)
+        stored, clear = row[6], row[7]
+        is_digest = bool(clear) and digests.answers(secret, challenge, clear)
+        is_good = is_digest or hashes.matches(secret, stored)
+        if not is_good or row[1] != b"1":
             raise Refused("account is disabled" if is_good else "wrong secret")
-        return Identity(
-            name,
-            int(uid or -1),
-            int(gid or -1),
-            home=home or home_of(maildir),
-            maildir=maildir,
-        )
+        if not is_digest:
+            self._refresh(row, secret)
+        return _identity(row)
 
     def decoy(self) -> bytes:
         """Give the hash kept for strangers; see the interface."""
-        row = self._row(b"SELECT value FROM meta WHERE name = 'decoy'")
+        return self._value(b"SELECT value FROM meta WHERE name = 'decoy'")
+
+    def keys(self, user: bytes) -> bytes:
+        """Give the keys for SCRAM of an account, or nothing; see the interface."""
+        return self._find(self._keys, user)[0]
+
+    def identify(self, user: bytes) -> Identity:
+        """Say who it is whose key has been proved; see the interface."""
+        row = self._find(self._account, user)
+        if row[1] != b"1":
+            raise Refused("account is disabled")
+        return _identity(row)
+
+    def salt_key(self) -> bytes:
+        """Give the secret from which salts for strangers are made; see the interface.
+
+        A file of the first version has none, and nobody in it has keys.
+        """
+        return self._value(b"SELECT value FROM meta WHERE name = 'salt-key'")
+
+    def iterations(self) -> int:
+        """Give how often a secret is hashed for new keys, and so for strangers'.
+
+        0: as often as it is usual.
+        """
+        return int(
+            self._value(b"SELECT value FROM meta WHERE name = 'iterations'") or 0
+        )
+
+    def _refresh(self, row: list[bytes], secret: bytes) -> None:
+        """Hash a secret anew when that is wanted, and never say that it failed."""
+        wanted = self._value(b"SELECT value FROM meta WHERE name = 'method'")
+        if wanted and hashes.is_weaker(row[6], wanted.decode("ascii", "replace")):
+            from qtools.accounts.db import rehash  # once in the life of a hash
+
+            rehash.store(self._path, row[8], secret, row[6], wanted.decode())
+
+    def _find(self, query: bytes, user: bytes) -> list[bytes]:
+        """Give a query's row about one account.
+
+        Raises: Unknown, Hard, Temporary.
+        """
+        try:
+            name = fold(user).encode()
+        except UnicodeDecodeError:
+            name = b""
+        local, at, domain = name.rpartition(b"@")
+        row = self._row(query, name, domain if at else b"", local if at else name)
+        if row is None:
+            raise Unknown("unknown account")
+        return row
+
+    def _value(self, query: bytes) -> bytes:
+        row = self._row(query)
         return row[0] if row else b""
 
     def _row(self, query: bytes, *values: bytes) -> list[bytes] | None:
@@ -103,87 +166,26 @@ class Database:
         return None if row is None else [value or b"" for value in row]
 
 
-def fold(user: bytes) -> str:
-    """Give the name under which an account is kept: ASCII letters in lower case.
-
-    Raises: UnicodeDecodeError when it isn't UTF-8, as no account's name is.
-    """
-    return user.lower().decode()
-
-
-def failure(code: int, text: str, name: str) -> Failure:
-    """Turn an error of SQLite into Hard or Temporary.
-
-    Takes its extended result code.
-    """
-    if code & 0xFF == NOT_A_DATABASE:
-        return Hard(f"{name} is not an account database")
-    if code & 0xFF == CORRUPT:
-        return Hard(f"{name} is damaged: {text}; restore it from a backup")
-    return Temporary(f"unable to use {name}: {text}")
+def _identity(row: list[bytes]) -> Identity:
+    name, _, uid, gid, home, maildir, *_ = row
+    return Identity(
+        name,
+        int(uid or -1),
+        int(gid or -1),
+        home=home or home_of(maildir),
+        maildir=maildir,
+    )
 
 
-def check_version(application: int, version: int, name: str) -> None:
-    """Make sure that the tables are the ones this program knows.
-
-    Takes application_id and user_version of the file.
-    Raises: Hard.
-    """
-    if application != APPLICATION_ID:
-        raise Hard(f"{name} is not an account database; popaccount init makes one")
-    if version != VERSION:
-        age = "a newer" if version > VERSION else "an older"
-        raise Hard(f"{name} has {age} format, {version}; this program knows {VERSION}")
-
-
-def check_mode(path: bytes, name: str) -> None:
-    """Make sure that the file is there and not everybody's.
-
-    Raises: Hard, Temporary.
-    """
-    try:
-        mode = posix.stat(path).st_mode
-    except OSError as why:
-        raise from_os_error(why, f"open {name}") from why
-    if mode & 0o007:
-        raise Hard(f"{name} is open to everybody; an account database has mode 600")
-
-
-def _open(path: bytes, name: str) -> sqlite.Connection:
+def _open(path: bytes, name: str) -> tuple[sqlite.Connection, int]:
     """Open for reading, after rolling back what a killed writer has left behind.
 
     Raises: sqlite.Failed, Hard.
     """
+    seconds = opening.BUSY_SECONDS
     try:
-        return _connect(path, sqlite.READ_ONLY, name)
+        return opening.connect(path, sqlite.READ_ONLY, name, seconds)
     except sqlite.Failed as why:
-        if why.code not in (READONLY_ROLLBACK, READONLY_RECOVERY, READONLY_CANTINIT):
+        if why.code not in NEEDS_A_WRITER:
             raise
-    return _connect(path, sqlite.READ_WRITE, name)
-
-
-_loaded: list[sqlite.Sqlite] = []
-
-
-def _library() -> sqlite.Sqlite:
-    if not _loaded:
-        _loaded.append(sqlite.Sqlite())
-    return _loaded[0]
-
-
-def _connect(path: bytes, flags: int, name: str) -> sqlite.Connection:
-    connection = sqlite.Connection(_library(), path, flags, BUSY_SECONDS)
-    try:
-        application = connection.row(b"PRAGMA application_id") or (None,)
-        version = connection.row(b"PRAGMA user_version") or (None,)
-        check_version(int(application[0] or 0), int(version[0] or 0), name)
-    except (sqlite.Failed, Hard):
-        connection.close()
-        raise
-    return connection
-
-
-def _is_good(secret: bytes, challenge: bytes, stored: bytes, clear: bytes) -> bool:
-    if clear and digests.answers(secret, challenge, clear):
-        return True
-    return hashes.matches(secret, stored)
+    return opening.connect(path, sqlite.READ_WRITE, name, seconds)

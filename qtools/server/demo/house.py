@@ -7,7 +7,8 @@ import pwd
 import shutil
 import tempfile
 
-from qtools.accounts.db.store import Store, create
+from qtools.accounts.db.files import create
+from qtools.accounts.db.store import Store
 from qtools.errors import Hard, from_os_error
 from qtools.server.demo import certificate, mail
 from qtools.system import confine
@@ -71,7 +72,6 @@ class House:
             raise from_os_error(why, "make a folder") from why
         self.database = f"{self.folder}/accounts"
         self.residents: list[Resident] = []
-        self._store: Store | None = None  # kept open: closing is for the end
 
     def furnish(self) -> None:
         """Make accounts and mail.
@@ -79,7 +79,7 @@ class House:
         Raises: Hard, Temporary.
         """
         create(os.fsencode(self.database))
-        self._store = store = Store(os.fsencode(self.database))
+        store = Store(os.fsencode(self.database))
         for resident in residents():
             home = f"{self.folder}/{resident.user.partition('@')[0]}"
             resident.maildir = f"{home}/Maildir"
@@ -92,9 +92,10 @@ class House:
                 raise from_os_error(why, f"fill {resident.maildir}") from why
             user, secret = resident.user.encode(), resident.password.encode()
             with store:
-                store.add(user, self.owner, os.fsencode(home), b"")
+                store.add(user, self.owner, os.fsencode(home), b"", make_domain=True)
                 store.set_secret(user, secret, "", clear=resident.has_clear)
             self.residents.append(resident)
+        store.close()
 
     def certificate(self) -> "tuple[str, str] | None":
         """Make a certificate; give its path and its key's, None when that can't be."""

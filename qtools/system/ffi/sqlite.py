@@ -2,9 +2,11 @@
 """The few calls of SQLite's library that a login needs.
 
 The module _sqlite3 makes hundreds of constants and a dozen types when it is loaded,
-2.5 ms of each login; these nine functions are a tenth of that. All values come as
-text, which is what the library makes of a number, too.
-See: sqlite.org/c3ref/funclist.html.
+2.5 ms of each login; these few functions are a tenth of that. All values come as
+text, which is what the library makes of a number, too. What writers need besides is in
+statements; they go through this library as well, since two copies of it in one process
+would take each other's locks away (a POSIX lock goes with any descriptor of its file).
+See: sqlite.org/c3ref/funclist.html, sqlite.org/howtocorrupt.html section 2.2.
 """
 
 from qtools.system.ffi.native import Int, Library, Pointer, Text, byref
@@ -14,6 +16,10 @@ SONAMES = ("libsqlite3.so.0", "libsqlite3.so", "libsqlite3.dylib")
 READ_ONLY = 0x1
 READ_WRITE = 0x2
 NO_MUTEX = 0x8000  # a connection has one thread
+
+# Leave the files -wal and -shm where they are when the last connection is closed: a
+# reader that may not write could not make them. See: sqlite.org/c3ref/c_fcntl.
+PERSIST_WAL = 10
 
 ROW = 100
 DONE = 101
@@ -50,6 +56,7 @@ class Sqlite:
         self.finalize = bind("sqlite3_finalize", Int, Pointer)
         self.code = bind("sqlite3_extended_errcode", Int, Pointer)
         self.text = bind("sqlite3_errmsg", Text, Pointer)
+        self.control = bind("sqlite3_file_control", Int, Pointer, Text, Int, Pointer)
 
 
 class Connection:
@@ -67,15 +74,26 @@ class Connection:
         self._handle = Pointer(None)
         code = library.open(path, byref(self._handle), flags | NO_MUTEX, None)
         if code:
-            failed = self._failed()
+            failed = self.failed()
             self.close()
             raise failed
-        library.busy_timeout(self._handle, int(busy_seconds * 1000))
+        self.wait_for_others(busy_seconds)
+        if flags & READ_WRITE:
+            library.control(self._handle, None, PERSIST_WAL, byref(Int(1)))
+
+    def __del__(self) -> None:
+        """Close the file: who stays reopens it, and would run out of descriptors."""
+        self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._library.close(self._handle)
-        self._handle = Pointer(None)
+        """Close the file; once more does nothing."""
+        if self._handle.value:
+            self._library.close(self._handle)
+            self._handle = Pointer(None)
+
+    def wait_for_others(self, seconds: float) -> None:
+        """Say how long to wait for a lock that somebody else has."""
+        self._library.busy_timeout(self._handle, int(seconds * 1000))
 
     def row(self, query: bytes, *values: bytes) -> list[bytes | None] | None:
         """Give the first row of a query, or None; the values are bound as text.
@@ -92,7 +110,7 @@ class Connection:
                 )
             code = code or library.step(statement)
             if code not in (ROW, DONE):
-                raise self._failed()
+                raise self.failed()
             if code == DONE:
                 return None
             columns = range(library.column_count(statement))
@@ -100,7 +118,8 @@ class Connection:
         finally:
             library.finalize(statement)
 
-    def _failed(self) -> Failed:
+    def failed(self) -> Failed:
+        """Give what the last call has failed with."""
         text: bytes = self._library.text(self._handle) or b"out of memory"
         code: int = self._library.code(self._handle)
         return Failed(code, text.decode("utf-8", "replace"))

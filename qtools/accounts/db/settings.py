@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: ISC
+"""Settings, rights and aliases of accounts: what the command line interface speaks of.
+
+A setting is a name and octets that mean nothing here; a right is a word.
+"""
+
+from qtools.accounts.db.accounts import Accounts
+from qtools.accounts.limits import change_settings, name_of, words_of
+from qtools.accounts.refusals import AccountExists
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterable, Mapping
+
+    Names = builtins.list[str]
+
+
+class Settings(Accounts):
+    """What can be done with settings, rights and aliases."""
+
+    def settings(self, user: bytes) -> dict[str, bytes]:
+        """Give the settings of an account.
+
+        Raises: NoAccount, Unfit.
+        """
+        query = "SELECT name, value FROM setting WHERE account = ? ORDER BY name"
+        return self._pairs(query, self._id(user))
+
+    def set_settings(self, user: bytes, changes: "Mapping[str, bytes | None]") -> None:
+        """Change settings of an account; None removes one.
+
+        Raises: NoAccount, Unfit.
+        """
+        account = self._touch(user, "settings")
+        for key in changes:
+            query = "DELETE FROM setting WHERE account = ? AND name = ?"
+            self._change(query, account, key)
+        for key, value in change_settings(self.settings(user), changes):
+            query = "INSERT INTO setting VALUES (?, ?, ?)"
+            self._change(query, account, key, value)
+
+    def replace_settings(self, user: bytes, settings: "Mapping[str, bytes]") -> None:
+        """Give an account these settings and no others.
+
+        Raises: NoAccount, Unfit.
+        """
+        self._change("DELETE FROM setting WHERE account = ?", self._id(user))
+        self.set_settings(user, settings)
+
+    def rights(self, user: bytes) -> "Names":
+        """Give the rights of an account, in order of the alphabet.
+
+        Raises: NoAccount, Unfit.
+        """
+        query = "SELECT name FROM privilege WHERE account = ? ORDER BY name"
+        return [str(row[0]) for row in self._execute(query, self._id(user))]
+
+    def set_rights(self, user: bytes, rights: "Iterable[str]") -> None:
+        """Give an account these rights and no others.
+
+        Raises: NoAccount, Unfit.
+        """
+        account = self._touch(user, "rights")
+        self._change("DELETE FROM privilege WHERE account = ?", account)
+        for right in words_of(rights, "rights"):
+            self._change("INSERT INTO privilege VALUES (?, ?)", account, right)
+
+    def aliases(self, user: bytes) -> "Names":
+        """Give the other names of an account, in order of the alphabet.
+
+        Raises: NoAccount, Unfit.
+        """
+        query = "SELECT name FROM alias WHERE account = ? ORDER BY name"
+        return [str(row[0]) for row in self._execute(query, self._id(user))]
+
+    def set_aliases(self, user: bytes, names: "Iterable[str]") -> None:
+        """Give an account these other names and no more.
+
+        Takes whole names: one without a domain is one of the main domain.
+        Raises: NoAccount, NoDomain, AccountExists, Unfit.
+        """
+        account = self._touch(user, "aliases")
+        self._change("DELETE FROM alias WHERE account = ?", account)
+        for word in words_of(names, "aliases"):
+            name = self._canonical(name_of(word.encode(errors="surrogateescape")))
+            if self._holder(name) == account:
+                raise AccountExists(f"{name} is a name of the account already")
+            self._check_free(name)
+            query = "INSERT INTO alias VALUES (?, ?, ?)"
+            self._change(query, name, account, self._domain_of(name))
