@@ -30,7 +30,6 @@ if TYPE_CHECKING:
             It makes strangers cost what users cost; empty where checks cost nothing.
             """
 
-
     class KeyHolder(Source, Protocol):
         """A source whose accounts may have keys for SCRAM, too."""
 
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
         def authenticate(self, user: bytes, secret: bytes, challenge: bytes) -> None:
             """Check the old secret, or a digest over the challenge.
 
+            One that has to be changed because it is too old is good for that.
             Raises: Refused, Temporary, Hard.
             """
 

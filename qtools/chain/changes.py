@@ -14,8 +14,8 @@ from qtools.accounts.interface import Unknown
 from qtools.accounts.refusals import NoAccount, NotAllowed, Unfit
 from qtools.errors import (
     EXIT_DONE,
+    EXIT_REFUSED,
     EXIT_TEMPORARY,
-    Expired,
     Failure,
     Refused,
 )
@@ -95,7 +95,7 @@ class ChangeDesk:
             self._tell(user, name, why)
             if (left := due - monotonic()) > 0:
                 sleep(left)
-            return why.code
+            return EXIT_REFUSED if isinstance(why, Refused) else why.code
         self._user, self._secret = user, secret
         self._expected = CHANGE
         return EXIT_DONE
@@ -112,10 +112,7 @@ class ChangeDesk:
         if not user or b"\0" in user + secret:
             raise Unknown("nobody has such a name or such a password")
         self._changer = self._open_changer()
-        try:
-            self._changer.authenticate(user, secret, b"")
-        except Expired:
-            return  # here is where it can be changed
+        self._changer.authenticate(user, secret, b"")
 
     def _change(self, new: bytes) -> tuple[int, bytes]:
         """Change the password; nobody who is in a hurry ends it half done."""

@@ -88,7 +88,8 @@ class Conversation:
         except TimedOut:
             return self._session.lost("timeout")
         except PeerLost:
-            data = b""
+            self._ended = (EXIT_TEMPORARY, "eof")
+            return []
         return self._session.feed(data) if data else self._session.lost("eof")
 
     def _perform(self, actions: "Actions") -> None:
@@ -106,6 +107,7 @@ class Conversation:
             self._clerk.note(event, action.mechanism, action.user, code)
         elif isinstance(action, Close):
             self._flush_quietly()
+            self._wire.drop_unread()
             self._ended = (action.code, action.why)
         elif self._flush_quietly():
             return self._consult(action)

@@ -9,7 +9,7 @@ See: poppassd(8).
 """
 
 from qtools import __version__
-from qtools.errors import EXIT_DONE, EXIT_EXPIRED, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol.lines import BAD_LINE, Lines
 from qtools.sessions.actions import Ask, Close, Send, StartTls
 
@@ -29,7 +29,6 @@ MOST_OCTETS = 998  # what is behind it is dropped, and the line refused
 TEXT_OCTETS = 400  # of a module's text; a reply is one line that people read
 
 _BLANKS = b" \t\v\f\r"
-_WEAK_CODES = (EXIT_DONE, EXIT_EXPIRED)  # who has to change it may do so
 
 
 class PasswordChange:
@@ -125,7 +124,7 @@ class PasswordChange:
         return self._ask(AUTHENTICATE, self._user, secret)
 
     def _authenticated(self, code: int) -> "Actions":
-        if code in _WEAK_CODES:
+        if code == EXIT_DONE:
             return [_reply(b"200 Your new password please.")]
         if code == EXIT_REFUSED:
             return self._refuse(b"500 Old password is incorrect.")

@@ -14,6 +14,7 @@ from time import monotonic
 IDLE_SECONDS = 1200  # what qmail's tools allow; RFC 1939 asks for 10 minutes at least
 PEEK_OCTETS = 512  # more than one command; what follows it stays in the kernel
 READ_OCTETS = 65536
+MOST_DROPPED = 1 << 20  # of what a client sends who is not listened to any more
 LONGEST_SECONDS = 2_000_000  # poll() counts milliseconds in 31 bits
 UNKNOWN = b"unknown"  # an address nobody can tell
 PIPE_OCTETS = 4096  # a pipe that polls as writable takes this much without blocking
@@ -125,6 +126,20 @@ class Wire:
         seen = self._in_socket.recv(PEEK_OCTETS, _socket.MSG_PEEK)
         self.has_line = seen.count(b"\n") > 1
         return posix.read(self._in, seen.find(b"\n") + 1 or len(seen)) if seen else b""
+
+    def drop_unread(self) -> None:
+        """Take off what is there and was not asked for, before closing.
+
+        TCP tells of unread octets by a reset, which takes away the last reply, too.
+        """
+        if self._in_socket is None:
+            return
+        try:
+            for _ in range(MOST_DROPPED // READ_OCTETS):
+                if not self._in_socket.recv(READ_OCTETS, _socket.MSG_DONTWAIT):
+                    return
+        except OSError:
+            return  # nothing more, or nobody
 
     def _await(self, deadline: float) -> None:
         left = deadline - monotonic()

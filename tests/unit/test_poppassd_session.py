@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools import __version__
-from qtools.errors import EXIT_EXPIRED, EXIT_HARD, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.errors import EXIT_HARD, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.sessions.actions import Action, Ask, Close, Send, StartTls
 from qtools.sessions.poppassd import AUTHENTICATE, CHANGE, PasswordChange
 
@@ -192,11 +192,6 @@ def test_a_wrong_password_ends_it(code: int, reply: bytes, leaves: int) -> None:
     assert talk.hear(b"user joe\npass x\nnewpass y\nquit\n") == [USER, reply]
     assert talk.closed == [(leaves, "refused")]
     assert len(talk.asked) == 1
-
-
-def test_a_password_that_is_too_old_can_be_changed() -> None:
-    talk = Talk(first=(EXIT_EXPIRED, b""))
-    assert talk.hear(b"user joe\npass x\nnewpass y\nquit\n")[-1] == BYE
 
 
 @pytest.mark.parametrize(

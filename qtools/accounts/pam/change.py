@@ -12,7 +12,7 @@ import posix
 import sys
 from pwd import getpwnam
 
-from qtools.accounts.pam.attempt import EXPIRED, Attempt, library
+from qtools.accounts.pam.attempt import Attempt, library
 from qtools.errors import Hard, Refused, Temporary
 from qtools.system.ffi import pam
 
@@ -57,9 +57,10 @@ class PamChanger:
         if not self._has_delay:
             attempt.transaction.drop_delay()
         attempt.step("authenticate", pam.NO_NULL_AUTHTOK)
+        # Not so one that has been too old for so long that the account is closed.
         if attempt.transaction.do("acct_mgmt", pam.NO_NULL_AUTHTOK) not in (
             pam.SUCCESS,
-            *EXPIRED,
+            pam.NEW_SECRET_REQUIRED,
         ):
             raise attempt.failure("acct_mgmt")
         self._is_known = True
