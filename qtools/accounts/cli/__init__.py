@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+"""The Command Line Interface: commands carried out on the account database."""
