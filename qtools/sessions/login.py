@@ -176,7 +176,7 @@ class Login:
         is_on = {
             b"STLS": False,
             b"APOP": policy.apop,
-            b"AUTH": bool(policy.mechanisms),
+            b"AUTH": any(map(policy.knows, policy.mechanisms)),
         }.get(keyword, policy.passwords)
         return self.lacks_tls() if is_on else self.err(keyword + b" not available")
 

@@ -15,6 +15,7 @@ from qtools.accounts.entry import ROWS, USAGE
 from qtools.accounts.verifier import Verifier
 from qtools.chain import handover
 from qtools.errors import (
+    EXIT_EXPIRED,
     EXIT_MISUSE,
     EXIT_REFUSED,
     EXIT_TEMPORARY,
@@ -23,7 +24,7 @@ from qtools.errors import (
     Misuse,
     Temporary,
 )
-from qtools.protocol.record import RECORD_OCTETS
+from qtools.protocol.record import BEARER_OCTETS, RECORD_OCTETS
 from qtools.system import privileges, verdict
 from qtools.system.options import Values, parse
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from qtools.accounts.registry import Opener
 
 DESCRIPTOR = 3
+DIALOGUES = (b"Scram-Sha-256", b"Scram-Sha-256-Plus")  # where the client is asked back
 
 
 def main(argv: list[str]) -> int:
@@ -63,13 +65,16 @@ def foresee(argv: list[str]) -> None:
 def _run(argv: list[str], values: Values, rest: list[str]) -> int:
     words = registry.words(values.every("accounts"), posix.environ)
     openers = registry.load(words)
-    record = _read_record()
-    if len(record) > RECORD_OCTETS:
+    is_token = posix.environ.get(entry.METHOD) in entry.BEARER_METHODS
+    most = BEARER_OCTETS if is_token else RECORD_OCTETS
+    record = _read_record(most)
+    if len(record) > most:
         return EXIT_REFUSED
     verifier = Verifier(
         lambda: _check(record, openers, values), argv, is_verbose="verbose" in values
     )
     record[:] = bytes(len(record))  # the verifier has its copy
+    verdict.hush()
     link = trouble = None
     try:
         link = handover.prepare(rest, force_exec="exec" in values)
@@ -77,7 +82,7 @@ def _run(argv: list[str], values: Values, rest: list[str]) -> int:
         trouble = why  # a wrong password is told first
     code, who = verifier.wait()
     if who is None:
-        return code if code in (EXIT_REFUSED, EXIT_MISUSE) else EXIT_TEMPORARY
+        return _refused(code)
     if link is None:
         raise Temporary(str(trouble))
     if not entry.may_be(who, allow_root="allow-root" in values):
@@ -88,12 +93,21 @@ def _run(argv: list[str], values: Values, rest: list[str]) -> int:
     return link.run()
 
 
-def _read_record() -> bytearray:
+def _refused(code: int) -> int:
+    """Give the exit code for a verdict; what it can't say popup is told besides."""
+    if code == EXIT_EXPIRED:
+        verdict.tell(verdict.EXPIRED)
+        return EXIT_REFUSED
+    return code if code in (EXIT_REFUSED, EXIT_MISUSE) else EXIT_TEMPORARY
+
+
+def _read_record(most: int) -> bytearray:
     """Read descriptor 3 to its end, or one octet more than is allowed, and close it.
 
+    most: octets allowed.
     Raises: Temporary.
     """
-    record = bytearray(RECORD_OCTETS + 1)
+    record = bytearray(most + 1)
     filled = 0
     try:
         with memoryview(record) as view:
@@ -118,11 +132,12 @@ def _check(
     process.
     Raises: Misuse, Refused, Temporary, Hard.
     """
-    if "socket" in values:
-        posix.environ[entry.AUTH_SOCKET] = values["socket"].encode()
-    return entry.check(
-        bytes(record),
-        [open_source() for open_source in openers],
-        posix.environ.get(entry.METHOD, b""),
-        allow_empty="allow-empty" in values,
-    )
+    entry.set_context(values)
+    method = posix.environ.get(entry.METHOD, b"")
+    sources = [open_source() for open_source in openers]
+    if method in DIALOGUES:
+        from qtools.chain import interview
+
+        return interview.hold(bytes(record), sources, method)
+    allow_empty = "allow-empty" in values
+    return entry.check(bytes(record), sources, method, allow_empty=allow_empty)

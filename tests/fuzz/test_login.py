@@ -5,12 +5,21 @@ Not by hypothesis, which is made to find the smallest counter-example and not to
 through a million; the seed of each input is its number, so that any can be repeated.
 """
 
+from base64 import b64encode
 from random import Random
 
 import pytest
 
 from qtools.protocol import replies, sasl
-from qtools.sessions.actions import Action, Close, Send, StartTls, Verify
+from qtools.sessions.actions import (
+    Action,
+    Close,
+    Respond,
+    Send,
+    StartTls,
+    Verify,
+    Withdraw,
+)
 from qtools.sessions.login import VERBS, Login
 from qtools.sessions.policy import Policy
 from tests.support import IS_NIGHTLY
@@ -24,6 +33,14 @@ WORDS = [
     *(keyword + end for keyword in VERBS for end in (b"", b" ", b"\r\n", b"\n")),
     *(b" ", b"\r\n", b"\n", b"\r", b"\0", b"\t", b"=", b"*", b"joe", b"+ "),
     *(name + b"\r\n" for name in sasl.MECHANISMS),
+    *(b"AUTH " + name + b"\r\n" for name in sasl.MECHANISMS),
+    *(
+        b64encode(answer) + b"\r\n"
+        for answer in (
+            *(b"n,,n=joe,r=x", b"p=tls-server-end-point,,n=joe,r=x", b"y,,n=j,r=x"),
+            *(b"user=joe\1auth=Bearer t\1\1", b"n,a=joe,\1auth=Bearer t\1\1"),
+        )
+    ),
     *(b"am9l", b"AGpvZQBzZWNyZXQ=\r\n", b"joe " + DIGEST + b"\r\n", DIGEST),
     *(b"USER joe\r\n", b"PASS x\r\n", b"AUTH LOGIN\r\n", b"u" * 253, b"A" * 4096),
 ]
@@ -43,7 +60,8 @@ def random_policy(chance: Random) -> Policy:
     return Policy(
         passwords=chance.random() < 0.8,
         apop=chance.random() < 0.5,
-        mechanisms=tuple(chance.sample(list(sasl.MECHANISMS), chance.randrange(4))),
+        mechanisms=tuple(chance.sample(list(sasl.MECHANISMS), chance.randrange(8))),
+        binding=chance.choice((b"", b"b" * 32)),
         has_stls=chance.random() < 0.3,
         is_tls=chance.random() < 0.2,
         tls_for=chance.choice(("", "", "passwords", "all")),
@@ -61,6 +79,7 @@ class Tally:
         self.replies = 0
         self.lines = 0
         self.is_closed = False
+        self.is_asked = False  # the verifier waits for an answer
 
     def feed(self, data: bytes) -> None:
         """Feed in pieces, doing what the session asks for at once."""
@@ -80,7 +99,13 @@ class Tally:
             check_reply(action.data)
         elif isinstance(action, Verify):
             assert action.record.count(b"\0") == 3
-            return self.session.verdict(self.chance.choice(CODES))
+            return self.judge(is_dialogue=action.mechanism.startswith("Scram"))
+        elif isinstance(action, Respond):
+            assert self.is_asked
+            return self.judge(is_dialogue=True)
+        elif isinstance(action, Withdraw):
+            assert self.is_asked
+            self.is_asked = False
         elif isinstance(action, StartTls):
             # The lines that came with STLS are dropped, and owed no more.
             self.lines = self.replies
@@ -88,6 +113,13 @@ class Tally:
         elif isinstance(action, Close):
             self.is_closed = True
         return []
+
+    def judge(self, *, is_dialogue: bool) -> list[Action]:
+        """Be the verifier."""
+        self.is_asked = is_dialogue and self.chance.random() < 0.6
+        if self.is_asked:
+            return self.session.challenged(self.chance.randbytes(9))
+        return self.session.verdict(self.chance.choice(CODES))
 
 
 def check_reply(reply: bytes) -> None:

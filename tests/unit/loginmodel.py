@@ -5,14 +5,49 @@ It takes a whole line at a time and gives what happens in a few words; so does o
 with what a Login answers.
 """
 
-from base64 import b64decode
+import re
+from base64 import b64decode, b64encode
 from typing import NamedTuple
 
 from qtools.protocol import record
-from qtools.sessions.actions import Action, Close, Log, Send, StartTls, Verify, Wait
+from qtools.sessions.actions import (
+    Action,
+    Close,
+    Log,
+    Respond,
+    Send,
+    StartTls,
+    Verify,
+    Wait,
+    Withdraw,
+)
 from qtools.sessions.policy import Policy
 
 Words = list[object]
+
+# What clients say first: SCRAM's of RFC 5802 section 7, the tokens' of RFC 7628.
+NAME = rb"((?:[^,=\0]|=2C|=3D)+)"
+SCRAM = re.compile(
+    rb"(n|y|p=tls-server-end-point),(?:a=" + NAME + rb")?,n=" + NAME + rb",r=[!-+\--~]+"
+    rb"(?:,[B-LO-QT-Zb-bd-hj-lo-oq-qt-uw-z]=[^,\0]+)*",
+    re.DOTALL,
+)
+TOKEN = rb"auth=bearer ([!-~]+)"
+OAUTHBEARER = re.compile(
+    rb"[ny],a="
+    + NAME
+    + rb",\x01(?:(?:host|port)=[^\x01]*\x01)*"
+    + TOKEN
+    + rb"\x01\x01",
+    re.DOTALL | re.IGNORECASE,
+)
+XOAUTH2 = re.compile(rb"user=([^\x01]+)\x01" + TOKEN + rb"\x01\x01", re.IGNORECASE)
+WORDS = {
+    b"SCRAM-SHA-256": "Scram-Sha-256",
+    b"SCRAM-SHA-256-PLUS": "Scram-Sha-256-Plus",
+    b"OAUTHBEARER": "Oauthbearer",
+    b"XOAUTH2": "Xoauth2",
+}
 
 
 def outcome(actions: list[Action]) -> Words:
@@ -31,9 +66,27 @@ def outcome(actions: list[Action]) -> Words:
             words.append(("close", action.code))
         elif isinstance(action, StartTls):
             words.append(("tls",))
+        elif isinstance(action, Respond):
+            words.append(("respond", action.data))
+        elif isinstance(action, Withdraw):
+            words.append(("withdraw",))
         else:
             assert isinstance(action, Log | Wait)
     return words
+
+
+def unescaped(name: bytes) -> bytes:
+    """Undo the escapes of SCRAM's names."""
+    return name.replace(b"=2C", b",").replace(b"=3D", b"=")
+
+
+def decoded(line: bytes) -> bytes | None:
+    """Undo base64; None for what an encoder would not have written."""
+    try:
+        octets = b64decode(line, validate=True)
+    except ValueError:
+        return None
+    return octets if b64encode(octets) == line else None
 
 
 class Options(NamedTuple):
@@ -46,6 +99,7 @@ class Options(NamedTuple):
     is_tls: bool = False
     tls_for: str = ""
     attempts: int = 3
+    binding: bytes = b""
 
     def policy(self) -> Policy:
         """Make a Policy of its own, as a session changes it."""
@@ -64,6 +118,11 @@ class Model:
         self.is_over = False
         self.fields: list[bytes] | None = None  # of a SASL exchange under way
         self.mechanism = b""
+        self.binding = options.binding
+        self.is_token = False  # what the verifier has been asked about
+        self.is_asked = False  # by the verifier, in a dialogue
+        self.is_explained = False  # a refusal, which is still to come
+        self.refusal = b""
 
     def is_open(self, *, is_plaintext: bool) -> bool:
         rule = {"": (), "passwords": (True,), "all": (True, False)}[
@@ -76,7 +135,16 @@ class Model:
         return [
             name
             for name in self.options.mechanisms
-            if self.is_open(is_plaintext=name != b"CRAM-MD5")
+            if self.is_open(is_plaintext=not name.startswith((b"CRAM", b"SCRAM")))
+            and (self.binding or not name.endswith(b"-PLUS"))
+        ]
+
+    def known(self) -> list[bytes]:
+        """Give the SASL mechanisms that TLS alone may be in the way of."""
+        return [
+            name
+            for name in self.options.mechanisms
+            if self.binding or not name.endswith(b"-PLUS")
         ]
 
     def refuse(self, code: bytes) -> Words:
@@ -91,22 +159,51 @@ class Model:
         """Ask, or refuse what is too long to be asked."""
         self.user = b""
         whole = user + b"\0" + secret + b"\0" + self.stamp + b"\0"
-        if len(whole) > record.RECORD_OCTETS:
-            return self.refuse(b"AUTH")
+        is_token = mechanism in ("Oauthbearer", "Xoauth2")
+        if len(whole) > (4096 if is_token else record.RECORD_OCTETS):
+            return self.explain(b"AUTH") if is_token else self.refuse(b"AUTH")
+        self.is_token = is_token
         return [("verify", mechanism, whole)]
 
     def verdict(self, code: int) -> Words:
         """Say what the client hears of an exit code."""
-        return self.refuse(
-            {1: b"AUTH", 2: b"SYS/PERM", 100: b"SYS/PERM"}.get(code, b"SYS/TEMP")
-        )
+        label = {1: b"AUTH", 2: b"SYS/PERM", 3: b"AUTH", 100: b"SYS/PERM"}
+        is_token, self.is_token = self.is_token, False
+        if is_token and code in (1, 3):
+            return self.explain(b"AUTH")
+        return self.refuse(label.get(code, b"SYS/TEMP"))
+
+    def explain(self, label: bytes) -> Words:
+        """Tell of a refusal that comes with the next line."""
+        self.refusal, self.is_explained = label, True
+        return [b"+"]
+
+    def challenged(self) -> Words:
+        """Show what a verifier says."""
+        self.is_asked = True
+        return [b"+"]
+
+    def respond(self, line: bytes, *, is_bad: bool) -> Words:
+        """Take what the client says to a verifier."""
+        self.is_asked = False
+        answer = decoded(line)
+        if is_bad or answer is None or len(answer) > 2048:
+            refused = self.refuse(b"AUTH")
+            refused[0] = b"-ERR"
+            return [("withdraw",), *refused]
+        return [("respond", answer)]
 
     def tls(self) -> None:
         """Begin anew inside TLS."""
-        self.is_tls, self.user = True, b""
+        self.is_tls, self.user, self.binding = True, b"", b""
 
     def line(self, line: bytes) -> Words:
         """Give what one line leads to."""
+        if self.is_explained:
+            self.is_explained = False
+            return self.refuse(self.refusal)
+        if self.is_asked:
+            return self.respond(line, is_bad=b"\0" in line or len(line) > 12286)
         if self.fields is not None:
             return self.sasl(line, is_bad=b"\0" in line or len(line) > 12286)
         if b"\0" in line or len(line) > 253:
@@ -154,7 +251,7 @@ class Model:
     def do_auth(self, rest: bytes) -> Words:
         name, space, initial = rest.partition(b" ")
         name = name.upper()
-        usable, known = self.usable(), self.options.mechanisms
+        usable, known = self.usable(), self.known()
         if known and (not usable or (name in known and name not in usable)):
             return self.refuse(b"AUTH")
         if usable and not rest:
@@ -169,24 +266,51 @@ class Model:
     def sasl(self, line: bytes, *, is_bad: bool) -> Words:
         """Take one answer of the client."""
         before, self.fields = self.fields or [], None
-        try:
-            answer = b64decode(line, validate=True)
-        except ValueError:
+        answer = decoded(line)
+        if is_bad or answer is None:
             return [b"-ERR"]
-        if is_bad or line == b"*":
-            return [b"-ERR"]
+        if self.mechanism == b"LOGIN" and not before:
+            self.fields = [answer]
+            return [b"+"]
         if self.mechanism == b"LOGIN":
-            if not before:
-                self.fields = [answer]
-                return [b"+"]
             return self.complete(before[0], answer, "Login")
-        if self.mechanism == b"PLAIN":
-            parts = answer.split(b"\0")
-            is_own = len(parts) == 3 and parts[0] in (b"", parts[1])
-            return self.complete(parts[1], parts[2], "Plain") if is_own else [b"-ERR"]
+        takes = {b"PLAIN": self.plain, b"CRAM-MD5": self.cram_md5}
+        if self.mechanism.startswith(b"SCRAM"):
+            return self.scram(answer)
+        return takes.get(self.mechanism, self.token)(answer)
+
+    def plain(self, answer: bytes) -> Words:
+        """Take a name and a password."""
+        parts = answer.split(b"\0")
+        is_own = len(parts) == 3 and parts[0] in (b"", parts[1])
+        return self.complete(parts[1], parts[2], "Plain") if is_own else [b"-ERR"]
+
+    def cram_md5(self, answer: bytes) -> Words:
+        """Take a name and a digest."""
         user, _, digest = answer.rpartition(b" ")
         is_digest = len(digest) == 32 and set(digest) <= set(b"0123456789abcdef")
         return self.complete(user, digest, "Cram-Md5") if is_digest else [b"-ERR"]
+
+    def token(self, answer: bytes) -> Words:
+        """Take a token."""
+        form = XOAUTH2 if self.mechanism == b"XOAUTH2" else OAUTHBEARER
+        found = form.fullmatch(answer)
+        if not found:
+            return [b"-ERR"]
+        user = unescaped(found[1]) if form is OAUTHBEARER else found[1]
+        return self.complete(user, found[2], WORDS[self.mechanism])
+
+    def scram(self, answer: bytes) -> Words:
+        """Take the first message of SCRAM."""
+        found = SCRAM.fullmatch(answer)
+        is_plus = self.mechanism.endswith(b"-PLUS")
+        if not found or (found[1][:1] == b"p") is not is_plus:
+            return [b"-ERR"]
+        if found[2] not in (None, found[3]):
+            return [b"-ERR"]
+        if found[1] == b"y" and b"SCRAM-SHA-256-PLUS" in self.usable():
+            return self.refuse(b"AUTH")
+        return self.complete(unescaped(found[3]), answer, WORDS[self.mechanism])
 
     def complete(self, user: bytes, secret: bytes, mechanism: str) -> Words:
         """Verify what an exchange has led to, if it can be a credential."""

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.protocol import replies, sasl
-from qtools.sessions.actions import Action, Close, Log, Send, StartTls, Verify, Wait
+from qtools.sessions.actions import (
+    Action,
+    Close,
+    Log,
+    Respond,
+    Send,
+    StartTls,
+    Verify,
+    Wait,
+    Withdraw,
+)
 from qtools.sessions.login import VERBS, Login, lasting_capabilities
 from qtools.sessions.policy import Policy
 from tests.unit.loginmodel import Model, Options, Words, outcome
@@ -32,10 +42,37 @@ OPTIONS = st.builds(
     st.booleans(),
     st.sampled_from(["", "passwords", "all"]),
     st.integers(1, 5),
+    st.sampled_from([b"", b"b" * 32]),
 )
 
 PLAIN_ANSWERS = (b"\0joe\0secret", b"joe\0joe\0x", b"ann\0joe\0x", b"\0joe\0", b"\0\0x")
-ANSWERS = (*PLAIN_ANSWERS, b"joe", b"", b"joe " + DIGEST, DIGEST, b"n" * 490, b"a\0b")
+SCRAM_ANSWERS = (
+    *(b"n,,n=joe,r=x", b"y,,n=joe,r=x", b"p=tls-server-end-point,,n=joe,r=x,z=1"),
+    *(
+        b"n,a=joe,n=joe,r=x",
+        b"n,a=ann,n=joe,r=x",
+        b"n,,n=j=2Co=3D,r=x",
+        b"n,,m=,n=j,r=x",
+    ),
+    *(b"n,,n=joe,r=" + b"x" * 490, b"n,,n=j=o,r=x", b"n,,n=joe,r=x,y", b"z" * 2049),
+)
+TOKEN_ANSWERS = (
+    *(b"n,a=joe,\1host=h\1port=1\1auth=Bearer t\1\1", b"n,a=joe,\1auth=t\1\1"),
+    *(
+        b"user=joe\1auth=bearer t\1\1",
+        b"user=joe\1auth=Bearer " + b"t" * 4096 + b"\1\1",
+    ),
+    *(
+        b"n,,\1auth=Bearer t\1\1",
+        b"p=x,a=joe,\1auth=Bearer t\1\1",
+        b"user=joe\1\1",
+        b"\1",
+    ),
+)
+ANSWERS = (
+    *(*PLAIN_ANSWERS, b"joe", b"", b"joe " + DIGEST, DIGEST, b"n" * 490, b"a\0b"),
+    *(*SCRAM_ANSWERS, *TOKEN_ANSWERS),
+)
 ENCODED = tuple(b64encode(answer) for answer in ANSWERS)
 LINES = st.one_of(
     st.sampled_from(
@@ -58,15 +95,33 @@ LINES = st.one_of(
             *(b"STAT", b"NO\0OP", b"NOOP\r", b"QUIT", b"x" * 13000),
             *(b"AUTH PLAIN " + word for word in ENCODED),
             *(b"AUTH LOGIN " + word for word in ENCODED),
+            *(b"AUTH SCRAM-SHA-256", b"AUTH XOAUTH2", b"AUTH OAUTHBEARER ="),
+            *(b"AUTH SCRAM-SHA-256 " + b64encode(word) for word in SCRAM_ANSWERS),
+            *(b"AUTH SCRAM-SHA-256-PLUS " + b64encode(word) for word in SCRAM_ANSWERS),
+            *(b"AUTH OAUTHBEARER " + b64encode(word) for word in TOKEN_ANSWERS),
+            *(b"AUTH XOAUTH2 " + b64encode(word) for word in TOKEN_ANSWERS),
             *ENCODED,
         ]
     ),
     st.binary(max_size=30).filter(lambda line: b"\n" not in line),
 )
-STEPS = st.lists(
-    st.tuples(LINES, st.sampled_from([1, 2, 100, 111, 3, 0, -9]), st.booleans()),
-    max_size=25,
+SCENES = st.one_of(
+    LINES.map(lambda line: (line,)),
+    st.tuples(
+        st.sampled_from([b"AUTH SCRAM-SHA-256", b"AUTH SCRAM-SHA-256-PLUS"]),
+        st.sampled_from([b64encode(word) for word in SCRAM_ANSWERS]),
+        st.sampled_from([*ENCODED, b"", b"*", b"!"]),
+    ),
+    st.tuples(
+        st.sampled_from([b"AUTH OAUTHBEARER", b"AUTH XOAUTH2"]),
+        st.sampled_from([b64encode(word) for word in TOKEN_ANSWERS]),
+        st.sampled_from([b"", b"AQ==", b"*", b"!", b"QUIT"]),
+    ),
 )
+STEPS = st.lists(
+    st.tuples(SCENES, st.sampled_from([1, 2, 100, 111, 3, 0, -9]), st.booleans()),
+    max_size=15,
+).map(lambda scenes: [(line, *more) for lines, *more in scenes for line in lines])
 
 
 def login(options: Options | None = None) -> Login:
@@ -98,8 +153,12 @@ def test_the_session_equals_the_model(
         found = outcome(session.feed(line + b"\r\n"))
         assert found == expected, line
         last = expected[-1]
-        if isinstance(last, tuple) and last[0] == "verify":
-            assert outcome(session.verdict(code)) == model.verdict(code)
+        if isinstance(last, tuple) and last[0] in ("verify", "respond"):
+            is_dialogue = last[0] == "respond" or last[1].startswith("Scram")
+            if is_dialogue and is_lucky:
+                assert outcome(session.challenged(b"r=1")) == model.challenged()
+            else:
+                assert outcome(session.verdict(code)) == model.verdict(code)
         elif last == ("tls",) and is_lucky:
             model.tls()
             assert session.tls_started() == []
@@ -123,10 +182,12 @@ class Client:
     def perform(self, actions: list[Action]) -> None:
         self.done += [action for action in actions if not isinstance(action, Wait)]
         self.replies += [act.data for act in actions if isinstance(act, Send)]
-        asked = [act for act in actions if isinstance(act, Verify | StartTls)]
+        asked = [act for act in actions if isinstance(act, Verify | Respond | StartTls)]
         assert actions[-1:] == asked or not asked
         for action in asked:
-            if isinstance(action, Verify):
+            if isinstance(action, Verify) and action.mechanism.startswith("Scram"):
+                self.perform(self.session.challenged(b"r=1"))
+            elif isinstance(action, Verify | Respond):
                 code = self.codes.pop() if self.codes else 1
                 self.perform(self.session.verdict(code))
 
@@ -494,3 +555,199 @@ def test_every_verb_of_the_table_is_known_to_the_model() -> None:
 def test_the_words_of_an_outcome() -> None:
     words: Words = outcome([Send(b"+ \r\n"), Send(b"-ERR [AUTH] x\r\n"), Wait(1)])
     assert words == [b"+", b"-ERR [AUTH]"]
+
+
+SCRAM_FIRST = b"n,,n=joe,r=abc"
+SCRAM_ASKED = b"joe\0" + SCRAM_FIRST + b"\0" + STAMP + b"\0"
+SCRAM_ONLY = Options(mechanisms=(b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"))
+BOUND = SCRAM_ONLY._replace(is_tls=True, binding=b"b" * 32)
+
+
+def begin_scram(session: Login) -> None:
+    (asked,) = talk(session, b"AUTH SCRAM-SHA-256 " + b64encode(SCRAM_FIRST))
+    assert asked == Verify(SCRAM_ASKED, "Scram-Sha-256", b"joe")
+
+
+def test_a_dialogue_with_the_verifier() -> None:
+    session = login(SCRAM_ONLY)
+    begin_scram(session)
+    assert session.feed(b"\r\n") == []  # what comes now has to wait
+    assert session.challenged(b"r=abcdef,s=,i=1") == [
+        Send(b"+ " + b64encode(b"r=abcdef,s=,i=1") + b"\r\n"),
+        Respond(b""),
+    ]
+    assert said(session.challenged(b"v=1")) == b"+ dj0x\r\n"
+    assert talk(session, b64encode(b"more")) == [Respond(b"more")]
+    assert session.accepted() == [Log("Accept::AUTH", "Scram-Sha-256", b"joe")]
+
+
+def test_a_dialogue_without_an_initial_response() -> None:
+    session = login(SCRAM_ONLY)
+    assert said(talk(session, b"AUTH SCRAM-SHA-256")) == b"+ \r\n"
+    (asked,) = talk(session, b64encode(SCRAM_FIRST))
+    assert asked == Verify(SCRAM_ASKED, "Scram-Sha-256", b"joe")
+
+
+def test_a_dialogue_that_ends_in_a_refusal_is_one_attempt() -> None:
+    session = login(SCRAM_ONLY._replace(attempts=2))
+    for end in ([], [Close(1, "refused")]):
+        begin_scram(session)
+        session.challenged(b"r=abcdef")
+        assert talk(session, b64encode(b"c=wrong")) == [Respond(b"c=wrong")]
+        assert session.verdict(1) == [
+            Log("Reject::AUTH", "Scram-Sha-256", b"joe", 1),
+            Send(b"-ERR [AUTH] authorization failed\r\n"),
+            *end,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b"*", b"authentication cancelled"),
+        (b"not base64", b"syntax error"),
+        (b"QQ=", b"syntax error"),
+        (b64encode(b"x" * 2049), b"syntax error"),
+        (b"A" * 13000, b"syntax error"),
+    ],
+)
+def test_a_client_that_gives_up_a_dialogue(line: bytes, text: bytes) -> None:
+    """It counts, as the verifier has been asked and has said something."""
+    session = Login(STAMP, Policy(mechanisms=(b"SCRAM-SHA-256",), delay_seconds=4))
+    begin_scram(session)
+    session.challenged(b"r=abcdef")
+    assert talk(session, line) == [
+        Withdraw(),
+        Log("Reject::AUTH", "Scram-Sha-256", b"joe", 1),
+        Wait(4),
+        Send(b"-ERR " + text + b"\r\n"),
+    ]
+    assert said(talk(session, b"NOOP")) == b"+OK \r\n"
+
+
+def test_a_client_that_is_gone_while_the_verifier_waits_for_it() -> None:
+    session = login(SCRAM_ONLY)
+    begin_scram(session)
+    session.challenged(b"r=abcdef")
+    assert session.lost("timeout") == [Withdraw(), Close(111, "timeout")]
+
+
+def test_a_verifier_that_speaks_where_nobody_listens_is_a_failure() -> None:
+    session = login()
+    talk(session, b"USER joe", b"PASS x")
+    assert said(session.challenged(b"hello")).startswith(b"-ERR [SYS/TEMP]")
+
+
+def test_a_message_for_the_verifier_may_have_2048_octets() -> None:
+    session = login(SCRAM_ONLY)
+    begin_scram(session)
+    session.challenged(b"r=abcdef")
+    assert talk(session, b64encode(b"x" * 2048)) == [Respond(b"x" * 2048)]
+
+
+def test_plus_is_there_only_where_the_end_point_is_known() -> None:
+    assert b"SASL SCRAM-SHA-256" in capabilities(login(SCRAM_ONLY))
+    session = login(SCRAM_ONLY._replace(has_stls=True))
+    talk(session, b"STLS")
+    session.tls_started(b"b" * 32)
+    assert b"SASL SCRAM-SHA-256-PLUS SCRAM-SHA-256" in capabilities(session)
+    first = b"p=tls-server-end-point,,n=joe,r=abc"
+    (asked,) = talk(session, b"AUTH SCRAM-SHA-256-PLUS " + b64encode(first))
+    record = b"joe\0" + first + b"\0" + STAMP + b"\0"
+    assert asked == Verify(record, "Scram-Sha-256-Plus", b"joe")
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "first", "reply"),
+    [
+        (BOUND, b"SCRAM-SHA-256", b"y,,n=joe,r=x", b"-ERR [AUTH] authorization failed"),
+        (BOUND, b"SCRAM-SHA-256", b"p=tls-server-end-point,,n=joe,r=x", b"-ERR syntax"),
+        (BOUND, b"SCRAM-SHA-256-PLUS", b"n,,n=joe,r=x", b"-ERR syntax error"),
+        (BOUND, b"SCRAM-SHA-256-PLUS", b"y,,n=joe,r=x", b"-ERR syntax error"),
+        (SCRAM_ONLY, b"SCRAM-SHA-256-PLUS", b"n,,n=joe,r=x", b"-ERR unknown mechanism"),
+    ],
+)
+def test_headers_that_do_not_fit_the_mechanism(
+    options: Options, name: bytes, first: bytes, reply: bytes
+) -> None:
+    actions = talk(login(options), b"AUTH " + name + b" " + b64encode(first))
+    assert said(actions).startswith(reply)
+    assert not any(isinstance(action, Verify) for action in actions)
+
+
+def test_a_client_that_could_bind_may_say_so_where_nobody_offers_it() -> None:
+    options = BOUND._replace(mechanisms=(b"SCRAM-SHA-256",))
+    first = b64encode(b"y,,n=joe,r=x")
+    (asked,) = talk(login(options), b"AUTH SCRAM-SHA-256 " + first)
+    assert isinstance(asked, Verify)
+
+
+TOKENS = [
+    (b"OAUTHBEARER", b"n,a=joe,\1auth=Bearer to.ken=\1\1", "Oauthbearer"),
+    (
+        b"OAUTHBEARER",
+        b"y,a=joe,\1host=h\1port=110\1auth=Bearer to.ken=\1\1",
+        "Oauthbearer",
+    ),
+    (b"XOAUTH2", b"user=joe\1auth=Bearer to.ken=\1\1", "Xoauth2"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "word"), TOKENS)
+def test_a_token(name: bytes, answer: bytes, word: str) -> None:
+    session = login(EVERYTHING)
+    (asked,) = talk(session, b"AUTH " + name + b" " + b64encode(answer))
+    assert asked == Verify(b"joe\0to.ken=\0" + STAMP + b"\0", word, b"joe")
+
+
+@pytest.mark.parametrize("answer", [b"", b"AQ==", b"*", b"!", b"QUIT"])
+def test_a_refused_token_is_explained_before_it_is_refused(answer: bytes) -> None:
+    session = Login(STAMP, Policy(mechanisms=(b"OAUTHBEARER",), delay_seconds=2))
+    talk(session, b"AUTH OAUTHBEARER " + b64encode(TOKENS[0][1]))
+    explained = b"+ " + b64encode(b'{"status":"invalid_token"}') + b"\r\n"
+    assert session.verdict(1) == [
+        Log("Reject::AUTH", "Oauthbearer", b"joe", 1),
+        Wait(2),
+        Send(explained),
+    ]
+    assert talk(session, answer) == [Send(b"-ERR [AUTH] authorization failed\r\n")]
+    assert said(talk(session, b"NOOP")) == b"+OK \r\n"
+
+
+def test_a_token_that_nobody_could_check_just_now_is_not_explained() -> None:
+    session = login(EVERYTHING)
+    talk(session, b"AUTH OAUTHBEARER " + b64encode(TOKENS[0][1]))
+    assert said(session.verdict(111)).startswith(b"-ERR [SYS/TEMP]")
+
+
+def test_the_last_token_allowed_is_explained_and_then_it_is_over() -> None:
+    session = login(EVERYTHING._replace(attempts=1))
+    talk(session, b"AUTH XOAUTH2 " + b64encode(TOKENS[2][1]))
+    assert isinstance(session.verdict(1)[-1], Send)
+    assert talk(session, b"")[-1] == Close(1, "refused")
+
+
+def test_a_token_needs_tls_where_a_password_does() -> None:
+    session = login(EVERYTHING._replace(tls_for="passwords"))
+    (words,) = [line for line in capabilities(session) if line.startswith(b"SASL")]
+    assert words == b"SASL CRAM-MD5 SCRAM-SHA-256"
+    assert said(talk(session, b"AUTH XOAUTH2")).startswith(b"-ERR [AUTH] TLS required")
+
+
+@pytest.mark.parametrize("octets", [4096, 4097])
+def test_the_longest_token_makes_a_record_of_4096_octets(octets: int) -> None:
+    session = login(EVERYTHING)
+    talk(session, b"AUTH XOAUTH2")
+    token = b"t" * (octets - len(b"joe\0\0" + STAMP + b"\0"))
+    actions = talk(session, b64encode(b"user=joe\1auth=Bearer " + token + b"\1\1"))
+    asked = [action for action in actions if isinstance(action, Verify)]
+    assert [len(action.record) for action in asked] == [4096] * (octets == 4096)
+    if not asked:  # as one that is wrong
+        assert (
+            said(actions)
+            == b"+ " + b64encode(sasl.MECHANISMS[b"XOAUTH2"].refusal) + b"\r\n"
+        )
+
+
+def test_nothing_that_asks_more_of_a_checker_is_offered_unasked() -> None:
+    assert Policy().mechanisms == (b"PLAIN", b"LOGIN")
