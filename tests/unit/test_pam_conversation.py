@@ -130,6 +130,7 @@ def test_nothing_more_is_said_after_an_error_in_a_change() -> None:
     conversation.answer(ERROR, b"You must choose a longer password.")
     with pytest.raises(Stopped):
         conversation.answer(ECHO_OFF, b"New password: ")
+    conversation.answer(ERROR, b"Password change has been aborted.")
     assert conversation.said() == "You must choose a longer password."
 
 

@@ -38,6 +38,7 @@ class Conversation:
         self._secret = secret
         self._phase = AUTHENTICATION
         self._new = b""
+        self._has_stopped = False
         self._is_old_expected = True  # by a change's first prompt, if that is plain
         self.errors: list[str] = []
         self.notes: list[str] = []
@@ -58,16 +59,21 @@ class Conversation:
         Raises: Stopped.
         """
         if kind in (ERROR, INFO):
-            kept = self.errors if kind == ERROR else self.notes
-            if len(kept) < MOST_TEXTS and (line := one_line(text)):
-                kept.append(line)
+            self._note(self.errors if kind == ERROR else self.notes, text)
             return None
         if kind not in (ECHO_OFF, ECHO_ON):
             raise Stopped("a prompt of an unknown kind")
         reply = self._reply(words_of(text, self._user), is_open=kind == ECHO_ON)
         if not reply:
+            self._has_stopped = True
             raise Stopped("nothing to give to this prompt")
         return reply
+
+    def _note(self, kept: list[str], text: bytes) -> None:
+        """Keep what a module tells; not what it says to our having stopped."""
+        line = one_line(text)
+        if line and len(kept) < MOST_TEXTS and not self._has_stopped:
+            kept.append(line)
 
     def _reply(self, words: frozenset[bytes], *, is_open: bool) -> bytes:
         """Give the name or one of the secrets, or nothing."""

@@ -37,6 +37,8 @@ DIGEST_METHODS = (b"Apop", b"Cram-Md5", b"Scram-Sha-256", b"Scram-Sha-256-Plus")
 
 MAILDIR = b"MAILDIR"
 
+NOTHING_TO_ESTABLISH = pam.PERMISSION_DENIED  # no module's, but the library's own
+
 
 def prepare() -> None:
     """Load libraries.
@@ -120,7 +122,9 @@ class Session:
         attempt = self._attempt
         if posix.geteuid() == 0:
             posix.setgroups([known.pw_gid])  # modules may add to these
-        attempt.step("setcred", pam.ESTABLISH)
+        code = attempt.transaction.do("setcred", pam.ESTABLISH)
+        if code not in (pam.SUCCESS, NOTHING_TO_ESTABLISH):
+            raise attempt.failure("setcred")
         self._steps.append(("setcred", pam.DELETE))
         maildir = attempt.transaction.variable(MAILDIR)
         attempt.step("open_session")
