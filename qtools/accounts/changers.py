@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""Where passwords are changed, by the words an administrator writes: pam:SERVICE.
+"""Where passwords are changed, by the words an administrator writes: pam, db:FILE.
 
 The words are those of sources (see registry), but only some of these can change what
 they hold; of the variable's, the first one that can is meant.
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Opener = Callable[[], Changer]
 
-PAM = "pam"
-KINDS = (PAM,)
+PAM, DATABASE = "pam", "db"
+KINDS = (PAM, DATABASE)
 
 
 def word(given: str, environ: dict[bytes, bytes]) -> str:
@@ -42,7 +42,13 @@ def load(word: str, least_uid: int, *, is_for_user: bool = False) -> "Opener":
     least_uid, is_for_user: see FloorChanger and PamChanger; for PAM only.
     Raises: Hard when a library is missing, or the word says where wrongly.
     """
-    where = word.partition(":")[2].encode("utf-8", "surrogateescape")
+    name = word.partition(":")[2]
+    where = name.encode("utf-8", "surrogateescape")
+    if _kind(word) == DATABASE:
+        from qtools.accounts.cli import changer
+
+        opener = changer.load(name)
+        return lambda: changer.DatabaseChanger(opener, where)
     from qtools.accounts.pam import attempt, source
     from qtools.accounts.pam import change as pam
 

@@ -76,6 +76,9 @@ class ChangeDesk:
             return self._change(*fields)
         return EXIT_TEMPORARY, b""
 
+    def settle(self) -> None:
+        """Do nothing more: a changer that has to is told so by end()."""
+
     def note(self, event: bytes, mechanism: bytes, user: bytes, code: int) -> None:
         """Log nothing: the dialogue has nothing to tell that is not known here."""
 

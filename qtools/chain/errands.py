@@ -46,6 +46,9 @@ if TYPE_CHECKING:
             can leave it out.
             """
 
+        def settle(self) -> None:
+            """Do what is left of an errand when its answer is on its way."""
+
         def note(self, event: bytes, mechanism: bytes, user: bytes, code: int) -> None:
             """Log what a dialogue has to tell; hostile as well."""
 
@@ -161,6 +164,7 @@ def serve(post: "Post", desk: "Desk", control: "TlsControl | None") -> tuple[int
             if told.word == ASK:
                 code, text = desk.do(told.number, told.fields)
                 post.send(Parcel(ANSWER, _closed(code), (text,)))
+                desk.settle()
             elif told.word == START_TLS and not told.fields:
                 is_on = control is not None and _start_tls(control)
                 control = None

@@ -68,6 +68,10 @@ class Desk:
 
     def __init__(self) -> None:
         self.notes: list[tuple[bytes, bytes, bytes, int]] = []
+        self.settled = 0
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def do(self, kind: int, fields: tuple[bytes, ...]) -> tuple[int, bytes]:
         if kind == ECHO:
