@@ -6,11 +6,12 @@ place of the machine's, so that PAM's modules write to the copy, and in which /d
 is a socket that the test reads. Needs root, as whatever changes real passwords does.
 """
 
-import select
 import shutil
 import socket
 import subprocess
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Self
 
 from tests.support import PATIENCE_SECONDS, need, need_root
@@ -28,6 +29,7 @@ mount --bind {place}/etc /etc
 mount --rbind {place}/dev /dev
 exec "$@"
 """
+NOW, END = "up to now", "up to the end"  # said by the test itself
 MATRIX = "pam_wrapper/pam_matrix.so"
 NEVER = 99999  # days until a password has to be changed
 CHANGED = 19000  # the day, counted from 1970, on which that began
@@ -56,6 +58,10 @@ class Estate:
         self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._log.bind(str(place / "dev/log"))
         (place / "dev/log").chmod(0o666)
+        self._lines: Queue[str] = Queue()
+        # A log that nobody reads holds up whoever writes to it.
+        self._reader = Thread(target=self._read_log, daemon=True)
+        self._reader.start()
         script = SCRIPT.format(devices=" ".join(DEVICES), place=place)
         (place / "enter").write_text(script, encoding="ascii")
 
@@ -65,6 +71,8 @@ class Estate:
 
     def __exit__(self, *_: object) -> None:
         """Close the log and remove the folder."""
+        self._say(END)
+        self._reader.join()
         self._log.close()
         shutil.rmtree(self.place)
 
@@ -106,18 +114,18 @@ class Estate:
         self.service(service, *(f"{kind} {words}" for kind in KINDS))
         return passdb
 
-    def log_line(self) -> str:
-        """Wait for one line of the log; give it without time and process."""
-        if not select.select([self._log], [], [], PATIENCE_SECONDS)[0]:
-            raise TimeoutError
-        return self._log.recv(8192).decode("ascii").rstrip("\n\0")
-
     def log(self) -> list[str]:
-        """Give what is in the log by now."""
-        lines = []
-        while select.select([self._log], [], [], 0)[0]:
-            lines.append(self.log_line())
-        return lines
+        """Give what has come to the log since the last time."""
+        self._say(NOW)
+        return list(iter(lambda: self._lines.get(timeout=PATIENCE_SECONDS), NOW))
+
+    def _say(self, line: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(line.encode(), str(self.place / "dev/log"))
+
+    def _read_log(self) -> None:
+        for line in iter(lambda: self._log.recv(8192).decode("ascii"), END):
+            self._lines.put(line.rstrip("\n\0"))
 
 
 KINDS = ("auth", "account", "password", "session")
