@@ -47,12 +47,18 @@ ID_OCTETS = 4
 UNSHARED = (verdict.VARIABLE, b"QTOOLS_DIALOGUE", b"MAILDIR", b"POP3MAILDIR")
 
 # Runs as the user, where our files may be out of reach; stays until we have looked.
+# An exit code of 1, as Python would leave with, means "wrong password".
 REPORTER = """\
 import posix, sys
-names = b"USER", b"SHELL", b"MAILDIR"
-values = [posix.environ.get(name, b"") for name in names]
-posix.write(int(sys.argv[1]), b"\\0".join([posix.getcwdb(), *values]))
-posix.read(int(sys.argv[1]), 1)
+code = 111
+try:
+    names = b"USER", b"SHELL", b"MAILDIR"
+    values = [posix.environ.get(name, b"") for name in names]
+    posix.write(int(sys.argv[1]), b"\\0".join([posix.getcwdb(), *values]))
+    posix.read(int(sys.argv[1]), 1)
+    code = 0
+finally:
+    posix._exit(code)
 """
 
 
