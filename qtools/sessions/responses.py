@@ -67,8 +67,14 @@ class Responses:
         word = self._mechanism.word
         if not self._mechanism.is_dialogue:
             return self._session.ask_login(word, user, secret)
+        if sasl.is_deceived(secret) and self._is_binding_offered():
+            return self._session.end_responses(b"somebody has taken an offer away")
         errand = Ask(SCRAM_FIRST, word.encode(), secret)
         return self._session.ask(errand, self._challenged)
+
+    def _is_binding_offered(self) -> bool:
+        names = self._session.policy.usable_mechanisms()
+        return any(sasl.MECHANISMS[name].is_bound for name in names)
 
     def _challenged(self, code: int, text: bytes) -> "Actions":
         """Show the client the server's first message."""

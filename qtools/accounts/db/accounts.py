@@ -168,6 +168,11 @@ class Accounts(Domains):
         where = "WHERE a.domain = ? ORDER BY a.user"
         return map(Account, self._rows(_QUERY + where, self._domain_id(domain)))
 
+    def has_clear_secrets(self) -> bool:
+        """Say whether any account at all can log in by APOP or CRAM-MD5."""
+        query = "SELECT 1 FROM credential WHERE kind = 'clear' LIMIT 1"
+        return bool(self._execute(query))
+
     def _canonical(self, name: str) -> str:
         """Give a name as accounts have it: without the main domain."""
         local, domain = split(name)

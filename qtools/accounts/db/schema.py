@@ -57,6 +57,7 @@ CREATE TABLE alias (
 ) WITHOUT ROWID;
 CREATE INDEX alias_account ON alias (account);
 CREATE INDEX alias_domain ON alias (domain);
+CREATE INDEX credential_clear ON credential (account) WHERE kind = 'clear';
 CREATE TABLE setting (
     account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
