@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import pytest
 
+from qtools.accounts import registry
 from tests.conftest import PYTHON, Tools
-from tests.support import IS_ROOT, OWNER, PATIENCE_SECONDS
+from tests.support import IS_ROOT, OWNER, PATIENCE_SECONDS, TOP
 
 IMPORT = re.compile(r"^import time: +\d+ \| +\d+ \| *([\w.]+)$", re.MULTILINE)
 BUDGET = Path(__file__).with_name("import_budget.txt")
@@ -152,6 +153,17 @@ def test_what_is_allowed_is_compiled(name: str) -> None:
     assert spec
     assert spec.origin
     assert not spec.origin.endswith(".py")
+
+
+@pytest.mark.parametrize("kind", registry.MODULES)
+def test_a_source_imports_nothing_but_what_is_compiled(kind: str) -> None:
+    bare, _ = imported("-c", "pass")
+    load = f"from qtools.accounts import registry; registry.load([{kind!r}])"
+    loaded, _ = imported("-c", f"import sys; sys.path.insert(0, {str(TOP)!r}); {load}")
+    assert registry.MODULES[kind] in loaded
+    foreign = {name for name in loaded - bare if name.split(".")[0] != "qtools"}
+    for name in foreign:
+        test_what_is_allowed_is_compiled(name)
 
 
 def test_a_careless_import_is_found() -> None:
