@@ -63,6 +63,7 @@ OPTIONS = (
     Option("", "proxy-from", "NETWORKS", "who sends a PROXY header, and must"),
     Option("", "tls-workers", "N", "TLS processes (one a processor, up to 4)"),
     Option("", "verifiers", "N", "processes that check passwords (2)"),
+    Option("", "verifier-processes", "N", "of each, for pam and command at once (32)"),
     Option("", "verify-timeout", "SECONDS", "longest check of a password (60)"),
     Option("", "spare-sessions", "N", "session processes kept for the next login (32)"),
     Option("", "spare-seconds", "SECONDS", "how long each of them is kept (15)"),
@@ -87,6 +88,9 @@ SPARE_SESSIONS = 32  # about a MiB each
 SPARE_SECONDS = 15  # a client that comes back at once, not one that comes each minute
 MOST_TLS_WORKERS = 4  # unless told: 8 MB each, for hundreds of handshakes a second
 VERIFIERS = 2  # while one computes a slow hash another answers
+# Modules wait two seconds over each wrong password; a process has some MB of its own.
+VERIFIER_PROCESSES = 32
+MOST_VERIFIER_PROCESSES = 255  # a packet has one octet for it
 # Longer than a directory tries its servers before it fails (LDAP's 30 seconds), shorter
 # than a client waits for his answer.
 VERIFY_SECONDS = 60
@@ -129,6 +133,9 @@ class Settings:
             values.number("spare-seconds", SPARE_SECONDS),
         )
         self.verifiers = values.number("verifiers", VERIFIERS, 1)
+        self.verifier_processes = values.number(
+            "verifier-processes", VERIFIER_PROCESSES, 1, MOST_VERIFIER_PROCESSES
+        )
         self.verify_seconds = values.number("verify-timeout", VERIFY_SECONDS, 1)
         self.tls_workers = values.number(
             "tls-workers", min(processors(), MOST_TLS_WORKERS), 1

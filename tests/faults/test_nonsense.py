@@ -151,6 +151,7 @@ def test_the_master_obeys_few_words(packet: bytes, kind: str) -> None:
             master._obey(Crew(1, 30), member, packet)
     finally:
         master._loop.close()
+        master._vigil.close()
         for descriptor in (master._wakeup, master._waker):
             os.close(descriptor)
     is_whole = len(packet) >= len(packets.head(packets.TIRED))

@@ -203,7 +203,7 @@ def test_the_master_holds_no_client(house: House) -> None:
         tree.LISTENER: 2,
         log_of(house): 1,
         tree.EPOLL: 1,
-        tree.PIPE: 2,
+        tree.PIPE: 4,
         tree.CHANNEL: 1 + 1 + 2 + 1,
     }
 

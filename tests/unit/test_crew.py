@@ -79,7 +79,7 @@ def test_a_verifier_costs_the_master_one_descriptor_and_the_other_end_is_sent(
     monkeypatch.setattr("posix.dup", refuse)
     crew.join(WORKER, stays)
     before = opened()
-    verifier = crew.add_verifier(lambda *_: stays(_[-1]), Ward(print))
+    verifier = crew.add_verifier(lambda *_: stays(_[-2]), Ward(print), 2)
     assert opened() - before == {str(verifier.channel.descriptor)}
     assert crew.members[verifier.channel.descriptor] is verifier
     assert verifier.kind == VERIFIER

@@ -52,6 +52,7 @@ DEFAULTS = {
     "handshake_seconds": 26,
     "drain_seconds": 30,
     "verifiers": 2,
+    "verifier_processes": 32,
     "verify_seconds": 60,
     "tls_workers": min(processors(), 4),
     "closes_when_full": False,

@@ -95,10 +95,4 @@ class Question:
     @property
     def binding(self) -> bytes:
         """What it can be bound to; empty for nothing."""
-        return end_point(variables(self.environment))
-
-
-def variables(text: bytes) -> dict[bytes, bytes]:
-    """Read NAME=VALUE entries with a NUL between them."""
-    pairs = [item.partition(b"=") for item in text.split(b"\0")]
-    return {name: value for name, equals, value in pairs if equals}
+        return end_point(packets.variables(self.environment))

@@ -129,20 +129,25 @@ class Crew:
         return member
 
     def add_verifier(
-        self, body: "Callable[[Channel, Channel, Channel], int]", nursery: "Ward"
+        self,
+        body: "Callable[[Channel, Channel, Channel, int], int]",
+        nursery: "Ward",
+        vigil: int,
     ) -> Member:
         """Fork a verifier and tell the login worker and the nursery of it.
 
-        body: takes the ways to the login worker, to the nursery and to the master.
+        body: takes the ways to the login worker, to the nursery and to the master, and
+        vigil, a descriptor that it keeps.
         Raises: OSError.
         """
         ways = near, far, here, there = *channels.pair(), *channels.pair()
         try:
             member = self.join(
                 VERIFIER,
-                lambda master: body(far, there, master),
+                lambda master: body(far, there, master, vigil),
                 far.descriptor,
                 there.descriptor,
+                vigil,
             )
             introduction = packets.head(packets.VERIFIER, 0, 1)
             self.tell(introduction, near.detach())

@@ -16,6 +16,7 @@ from qtools.server import channel as channels
 from qtools.server.warm import crew as crews
 from qtools.server.warm import packets
 from qtools.server.warm.crew import Crew, Member, Ward
+from qtools.server.warm.vigil import Vigil
 from qtools.system import guard
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0  # between looks at the rules file, idle sessions, the metrics
 RESPAWN_SECONDS = 0.5  # not to spin when processes die as soon as they are forked
+VIGIL_SECONDS = 5.0  # for those who close PAM sessions, when all sessions are over
 
 
 class Master:
@@ -50,6 +52,7 @@ class Master:
         self._tick_at = 0.0
         self._wakeup, self._waker = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._nursery = Ward(self.complain)
+        self._vigil = Vigil()
 
     def run(self) -> int:
         """Serve until SIGTERM and a drain."""
@@ -66,6 +69,8 @@ class Master:
                 self._respawn()
             if monotonic() >= self._tick_at:
                 self._tick()
+        if not self._vigil.keep(VIGIL_SECONDS):
+            self.complain("what sessions have begun does not end in time")
         self._premises.closed()
         return EXIT_DONE
 
@@ -218,7 +223,8 @@ class Master:
     def _add(self, crew: Crew, kind: str) -> None:
         try:
             if kind == crews.VERIFIER:
-                member = crew.add_verifier(self._premises.verify, self._nursery)
+                body, vigil = self._premises.verify, self._vigil.writer
+                member = crew.add_verifier(body, self._nursery, vigil)
             else:
                 member = crew.add_relay(self._premises.start_relay())
         except (OSError, Failure) as why:

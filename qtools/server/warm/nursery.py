@@ -91,7 +91,7 @@ class Nursery:
 
     def _begin(self, way: int, client: int, order: "Order") -> "NoReturn":
         """In a child: be a session process."""
-        self._session.run(way, client, order.who, order.environment)
+        self._session.run(way, client, order)
 
     def _hear_verifier(self, verifier: Channel) -> None:
         received = verifier.receive()

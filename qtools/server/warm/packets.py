@@ -124,6 +124,12 @@ def read_fields(packet: bytes, count: int, start: int = _HEAD.size) -> list[byte
     return found
 
 
+def variables(text: bytes) -> dict[bytes, bytes]:
+    """Read NAME=VALUE entries with a NUL between them."""
+    pairs = [item.partition(b"=") for item in text.split(b"\0")]
+    return {name: value for name, equals, value in pairs if equals}
+
+
 def mechanism_of(detail: int) -> str:
     """Give the word for a mechanism.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qtools.server.warm.chain import WarmChain
     from qtools.server.warm.crew import Crew
     from qtools.server.warm.journal import Journal
+    from qtools.server.warm.verifier import Verifier
 
     Stamp = tuple[int, int, int, int]
 
@@ -119,13 +120,36 @@ class Premises:
         )
         return Nursery(self.chain.session, master, limits).run()
 
-    def verify(self, worker: "Channel", nursery: "Channel", master: "Channel") -> int:
-        """Be a verifier."""
-        from qtools.server.warm.verifier import Verifier
+    def verify(
+        self, worker: "Channel", nursery: "Channel", master: "Channel", vigil: int
+    ) -> int:
+        """Be a verifier.
 
-        verifier = Verifier(self.chain, sys.argv, self.settings.verify_seconds)
+        vigil: a descriptor that is for those who stay until a session has ended.
+        """
+        words = registry.words(self.chain.checker.every("accounts"), posix.environ)
+        if registry.is_solitary(words):
+            verifier = self._solitary(vigil)
+        else:
+            posix.close(vigil)
+            verifier = self._verifier()
         verifier.attach(worker, nursery, master)
         return verifier.run()
+
+    def _verifier(self) -> "Verifier":
+        from qtools.server.warm.verifier import Verifier
+
+        return Verifier(self.chain, sys.argv, self.settings.verify_seconds)
+
+    def _solitary(self, vigil: int) -> "Verifier":
+        from qtools.server.warm.solitary import SolitaryVerifier
+
+        raise_descriptors()
+        settings = self.settings
+        limits = settings.verify_seconds, settings.verifier_processes
+        made = SolitaryVerifier(self.chain, sys.argv, *limits)
+        made.kept.append(vigil)
+        return made
 
     def start_relay(self) -> "TlsProcess":
         """Give a TLS worker.

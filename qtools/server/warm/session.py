@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from qtools.accounts.interface import Identity
+    from qtools.server.warm.sessions import Order
 
 CHANNEL = 3  # the descriptor of the way to the nursery; 0 and 1 are the client's
 NOT_OURS = frozenset((b"HOME", b"USER", b"SHELL", b"PATH", b"MAILDIR", b"POP3MAILDIR"))
@@ -48,36 +49,43 @@ class Session:
         self._argv = argv
         self._place = place
         self.nothing = posix.open(NOTHING, posix.O_RDWR | posix.O_CLOEXEC)
+        self._lifeline = -1  # who waits for the end of this session sees it closed
         self._ids: tuple[int, int, list[int]] | None = None
         self._base = dict(posix.environ)
         self._has_greeted = False
         self._tally = Tally(0, 0, packets.NOTHING.counts)
         verdict.listen(self)
 
-    def run(
-        self, way: int, client: int, who: "Identity", environment: bytes
-    ) -> "NoReturn":
+    def run(self, way: int, client: int, order: "Order") -> "NoReturn":
         """Serve a client, and more of them while more are sent, then leave.
 
-        way: a descriptor of the way to the nursery. who: the first client, and
-        environment what a LAUNCH says of him.
+        way: a descriptor of the way to the nursery. order: what a LAUNCH says of the
+        first client.
         """
         try:
-            channel = self.settle(way, client)
-            self.serve_one(channel, who, environment)
+            channel = self.settle(way, client, order.lifeline)
+            self.serve_one(channel, order.who, order.environment)
             self._serve_more(channel)
         finally:
             posix._exit(EXIT_DONE)
 
-    def settle(self, way: int, client: int) -> Channel:
-        """Put descriptors where they belong, and close all others."""
+    def settle(self, way: int, client: int, lifeline: int = -1) -> Channel:
+        """Put descriptors where they belong, and close all others.
+
+        lifeline: a descriptor to be open as long as the first session, -1 for none.
+        """
         above = self._place + 2
+        if lifeline >= 0:
+            above += 1
+            self._lifeline = fcntl(lifeline, F_DUPFD_CLOEXEC, above)
         client = fcntl(client, F_DUPFD_CLOEXEC, above)
         nothing = fcntl(self.nothing, F_DUPFD_CLOEXEC, above)
         posix.dup2(way, self._place, False)  # not inheritable
         posix.dup2(client, 0)
         posix.dup2(client, 1)
         self.nothing = posix.dup2(nothing, self._place + 1, False)
+        if lifeline >= 0:
+            self._lifeline = posix.dup2(self._lifeline, above - 1, False)
         posix.closerange(above, HIGHEST)
         return Channel.adopt(self._place)
 
@@ -85,12 +93,15 @@ class Session:
         """Serve until nobody is sent any more."""
         while True:
             packet, descriptors = channel.receive(waits=True) or (b"", [])
-            if not packet or len(descriptors) != 1:
+            lifelines = packets.read_head(packet)[2] if packet else 0
+            if not packet or len(descriptors) != 1 + lifelines:
                 close_all(descriptors)
                 return
-            posix.dup2(descriptors[0], 0)
-            posix.dup2(descriptors[0], 1)
-            posix.close(descriptors[0])
+            client, *rest = descriptors
+            posix.dup2(client, 0)
+            posix.dup2(client, 1)
+            posix.close(client)
+            self._lifeline = rest[0] if rest else -1
             identity, environment, _ = packets.read_fields(packet, 3)
             _, who = answer.unpack(identity)
             if who is None:
@@ -109,6 +120,9 @@ class Session:
             speak_for(code, posix.environ.get(b"POP3LANG", b"en"))
         posix.dup2(self.nothing, 0)  # the client sees the end
         posix.dup2(self.nothing, 1)
+        if self._lifeline >= 0:
+            posix.close(self._lifeline)
+            self._lifeline = -1
         channel.send(packets.pack_tally(self._tally), waits=True)
 
     def _begin(self, who: "Identity", environment: bytes) -> int:
@@ -144,9 +158,9 @@ class Session:
 
 def _variables(environment: bytes) -> dict[bytes, bytes]:
     """Read NAME=VALUE entries; those that checkpw sets are not the client's to give."""
-    found = {}
-    for item in environment.split(b"\0"):
-        name, equals, value = item.partition(b"=")
-        if equals and name not in NOT_OURS and not name.startswith(b"QTOOLS"):
-            found[name] = value
-    return found
+    found = packets.variables(environment)
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in NOT_OURS and not name.startswith(b"QTOOLS")
+    }

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
         """What a child does: serve a client and leave."""
 
         def __call__(self, way: int, client: int, order: "Order") -> None:
-            """Take the descriptors of the way to us and of the client."""
+            """Take the descriptors of the way to us and of the client.
+
+            What else it is to keep is the order's lifeline.
+            """
 
 
 LEAVING_SECONDS = 2.0
@@ -60,14 +63,20 @@ class Limits:
 
 
 class Order:
-    """What a LAUNCH says, and the packet itself."""
+    """What a LAUNCH says, and the packet itself.
 
-    __slots__ = ("environment", "packet", "who")
+    lifeline: a descriptor to be held as long as the session lasts, -1 for none.
+    """
 
-    def __init__(self, packet: bytes, who: "Identity", environment: bytes) -> None:
+    __slots__ = ("environment", "lifeline", "packet", "who")
+
+    def __init__(
+        self, packet: bytes, who: "Identity", environment: bytes, lifeline: int = -1
+    ) -> None:
         self.packet = packet
         self.who = who
         self.environment = environment
+        self.lifeline = lifeline
 
 
 class Process:
@@ -110,23 +119,25 @@ class Sessions:
         self._leaving: dict[int, tuple[float, Process | None]] = {}
 
     def launch(self, packet: bytes, descriptors: "list[int]") -> None:
-        """Serve an accepted login; the descriptor stays the caller's.
+        """Serve an accepted login; the descriptors stay the caller's.
 
-        descriptors: the client's; none when we had no number left for it.
+        descriptors: the client's, and the lifeline's if there is one; less when we had
+        no number left for them.
         Raises: ValueError for a packet no verifier can have sent.
         """
-        if len(descriptors) > 1:
+        _, identifier, lifelines = packets.read_head(packet)
+        if len(descriptors) > 1 + lifelines or lifelines > 1:
             raise ValueError("one client too many")
-        _, identifier, _ = packets.read_head(packet)
         identity, environment, tag = packets.read_fields(packet, 3)
         _, who = answer.unpack(identity)
         if who is None:
             raise ValueError("a session for nobody")
-        order = Order(packet, who, environment)
+        order = Order(packet, who, environment, *descriptors[1:])
         key = (who.uid, who.gid, *who.groups)
         process = None
-        for client in descriptors:
-            process = self._begun(key, order, client)
+        for client in descriptors[:1]:
+            if len(descriptors) == 1 + lifelines:
+                process = self._begun(key, order, client)
             if process is None:
                 _decline(client)
         if process is None:
@@ -146,7 +157,7 @@ class Sessions:
         if len(self.busy) >= self._limits.most:
             self._complain("as many sessions as there may be")
             return None
-        process = self._reused(key, order.packet, client) if order.who.home else None
+        process = self._reused(key, order, client) if order.who.home else None
         return process or self._forked(key, order, client)
 
     def _complain(self, text: str) -> None:
@@ -156,13 +167,14 @@ class Sessions:
             self._complained_at = now
             guard.complain(sys.argv, f"no session: {text}")
 
-    def _reused(self, key: "Key", packet: bytes, client: int) -> "Process | None":
+    def _reused(self, key: "Key", order: Order, client: int) -> "Process | None":
         """Give an idle process the session, if one of its kind is there."""
+        held = [client] if order.lifeline < 0 else [client, order.lifeline]
         for descriptor, process in reversed(self._idle.items()):
             if process.key == key:
                 del self._idle[descriptor]
                 try:
-                    if process.channel.send(packet, [client]):
+                    if process.channel.send(order.packet, held):
                         return process
                 except BrokenPipeError:
                     pass
