@@ -95,6 +95,18 @@ def test_lines_one_by_one_are_what_was_sent(kind: str, data: bytes) -> None:
         ends.close()
 
 
+def test_what_has_come_in_can_be_dropped(make: Make) -> None:
+    ends = make("unix")
+    os.write(ends.far_out, b"STAT\r\n" * 100)
+    ends.wire.read_line()
+    ends.wire.drain(100)
+    assert len(os.read(ends.near_in, 10_000)) == 600 - 6 - 100
+    ends.wire.drain()  # nothing there: waits for nothing
+    ends.hang_up()
+    ends.wire.drain()
+    assert ends.wire.read_line() == b""
+
+
 def test_a_line_in_pieces(make: Make, kind: str) -> None:
     ends = make(kind)
 
