@@ -61,13 +61,12 @@ def ended(why: str, counts: "tuple[int | None, ...]") -> None:
 def dialogue() -> int:
     """Give the descriptor on which a verifier may speak; -1 when there is none."""
     number = posix.environ.get(DIALOGUE, b"")
-    if not number.isdigit() or not LOWEST <= int(number[:9]) == int(number):
-        return -1
+    descriptor = int(number) if number.isdigit() and len(number) < 10 else -1
     try:
-        posix.fstat(int(number))
+        posix.fstat(descriptor)
     except OSError:
         return -1  # somebody else's variable
-    return int(number)
+    return descriptor if descriptor >= LOWEST else -1
 
 
 def hush() -> None:
