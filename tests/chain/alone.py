@@ -24,7 +24,6 @@ class Process(NamedTuple):
     root: str
     groups: str
     capabilities: int
-    state: str
     sleeps: int  # how often it has gone to sleep, so woken up
 
 
@@ -141,7 +140,6 @@ def look(pid: int) -> Process:
         os.readlink(f"/proc/{pid}/root"),
         told["Groups"].strip(),
         int(told["CapEff"], 16),
-        told["State"].split()[0],
         int(told["voluntary_ctxt_switches"]),
     )
 

@@ -410,7 +410,7 @@ class TestProcesses:
     def test_root_hears_nothing_before_the_login(self, start: Start) -> None:
         client = start()
         client.line()
-        wait_for(lambda: client.processes()[0].state == "S")
+        wait_for(lambda: _call(client.process.pid)[0] in RECEIVING)
         (parent, child) = client.processes()
         assert (parent.uid, child.uid) == (0, pwd.getpwnam("nobody").pw_uid)
         assert (child.groups, child.capabilities) == ("", 0)
@@ -427,7 +427,8 @@ class TestProcesses:
         client = start()
         client.line()
         parent, child = client.processes()
-        call = Path(f"/proc/{parent.pid}/syscall").read_text(encoding="ascii").split()
+        wait_for(lambda: _call(parent.pid)[0] in RECEIVING)
+        call = _call(parent.pid)
         held = os.readlink(f"/proc/{parent.pid}/fd/{int(call[1], 16)}")
         assert held != os.readlink(f"/proc/{parent.pid}/fd/0")
         assert held.startswith("socket:")
@@ -472,7 +473,7 @@ class TestProcesses:
             return found[0] if found else 0
 
         pid = wait_for(verifier)
-        wait_for(lambda: _opens(pid))
+        wait_for(lambda: _call(pid)[0] in OPENING)
         assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
         os.kill(pid, signal.SIGKILL)
         assert client.line() == b"+OK"
@@ -497,7 +498,11 @@ class TestProcesses:
         kill(next(each for each in others if each.root == "/"))
 
 
-def _opens(pid: int) -> bool:
-    """Tell whether a process waits in open(2)."""
-    call = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
-    return call[0] in ("257", "56")  # openat: amd64, arm64
+# recvfrom(2) and openat(2), on amd64 and arm64
+RECEIVING = ("45", "207")
+OPENING = ("257", "56")
+
+
+def _call(pid: int) -> list[str]:
+    """Give the number and the arguments of the call that a process waits in."""
+    return Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
