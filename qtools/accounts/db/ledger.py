@@ -8,6 +8,7 @@ reads there.
 """
 
 import os
+from contextlib import contextmanager
 
 from qtools.accounts.db import migrations, opening
 from qtools.accounts.db.opening import failure
@@ -87,6 +88,21 @@ class Ledger:
         self._is_begun = False
         if self._is_wiping:
             self._wipe()
+
+    @contextmanager
+    def attempt(self) -> "Iterator[None]":
+        """Take back what has been done inside when something goes wrong there, only.
+
+        Raises: Temporary, Hard.
+        """
+        self._change("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self._change("ROLLBACK TO attempt")
+            raise
+        finally:
+            self._change("RELEASE attempt")
 
     def _roll_back(self) -> None:
         self._is_begun = self._is_wiping = False

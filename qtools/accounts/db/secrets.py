@@ -42,13 +42,21 @@ class Secrets(Accounts):
         check_secret(secret)
         # all that takes time goes before the transaction's lock, where this is first
         method = method or self._meta(METHOD).decode()
-        made = {HASH: hashes.make(secret, method), SCRAM: self._keys(secret)}
+        made = self.make_credentials(secret, method)
         account = self._touch(user, "password")
         if clear is None:
             clear = CLEAR in self._credentials(account)
         made[CLEAR] = secret if clear else b""
         self._put(account, made)
         self._refresh_decoy(made[HASH], method)
+
+    def make_credentials(self, secret: bytes, method: str = "") -> dict[str, bytes]:
+        """Make what is kept of a secret, without the secret itself.
+
+        Raises: Hard for a method that can't be had.
+        """
+        method = method or self._meta(METHOD).decode()
+        return {HASH: hashes.make(secret, method), SCRAM: self.make_keys(secret)}
 
     def set_credentials(self, user: bytes, made: dict[str, bytes]) -> None:
         """Replace all credentials of an account by some that were made elsewhere.
@@ -82,7 +90,7 @@ class Secrets(Accounts):
                 query = "INSERT INTO credential VALUES (?, ?, ?, ?)"
                 self._change(query, account, kind, value, now)
 
-    def _keys(self, secret: bytes) -> bytes:
+    def make_keys(self, secret: bytes) -> bytes:
         """Make the keys for SCRAM, or none where nobody could type the secret."""
         text = prepared(secret)
         iterations = int(self._meta(ITERATIONS) or scram.ITERATIONS)

@@ -6,6 +6,12 @@ Forms are named by words: `authuser`, `passwd-file` (Dovecot), `vpasswd` (vpopma
 `vpasswd:example.org`.
 """
 
+from qtools.accounts.db.exchange import authuser, passwd_file, table, vpasswd
+from qtools.accounts.db.exchange.entry import Entry, entries
+from qtools.accounts.db.secrets import HASH, SCRAM
+from qtools.accounts.refusals import Unfit
+from qtools.errors import Hard, Refused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,10 +31,14 @@ class Report:
 
     __slots__ = ("count", "faults", "is_done")
 
-    def __init__(self, count: int, faults: list[tuple[int, str]]) -> None:
-        self.count = count
-        self.faults = faults
+    def __init__(self) -> None:
+        self.count = 0
+        self.faults: list[tuple[int, str]] = []
         self.is_done = False
+
+
+class _GivenUp(Exception):
+    """The import is given up."""
 
 
 def import_accounts(
@@ -40,12 +50,120 @@ def import_accounts(
     lines are not; without it one bad line leaves everything as it was.
     Raises: Hard for a form there is none of; Temporary.
     """
-    raise NotImplementedError
+    report = Report()
+    ready: list[tuple[int, Entry]] = []
+    for number, found in _read(form, lines):
+        if isinstance(found, Unfit):
+            report.faults.append((number, str(found)))
+        else:
+            ready.append((number, found))
+    if report.faults and not skip_bad:
+        return report
+    for _, entry in ready:
+        _complete(store, entry)
+    try:
+        with store:
+            for number, entry in ready:
+                _store(store, number, entry, report)
+            if not skip_bad:
+                _check(report)
+    except _GivenUp:
+        report.count = 0
+        return report
+    report.is_done = True
+    return report
 
 
 def export_accounts(store: "Store", form: str) -> "Iterator[bytes]":
     """Give a line, with its end, for each account; hashes and clear secrets in it.
 
-    Raises: Hard for a form there is none of; Temporary.
+    Raises: Hard for a form there is none of; Unfit for an account that can't be said in
+    it; NoDomain; Temporary.
     """
-    raise NotImplementedError
+    kind, _, where = form.partition(":")
+    if kind == "vpasswd":
+        domain = vpasswd.Domain(where).name
+        yield from vpasswd.write(entries(store, domain))
+    else:
+        writers = {
+            "authuser": authuser.write,
+            "passwd-file": passwd_file.write,
+            "csv": table.write,
+        }
+        if form not in writers:
+            raise _no_form(form)
+        yield from writers[form](entries(store))
+
+
+def _check(report: Report) -> None:
+    if report.faults:
+        raise _GivenUp
+
+
+def _read(form: str, lines: "Iterable[bytes]") -> "Iterator[tuple[int, Entry | Unfit]]":
+    """Give line numbers and what stands there.
+
+    Raises: Hard.
+    """
+    kind, _, where = form.partition(":")
+    if kind == "vpasswd":
+        return vpasswd.read(lines, vpasswd.Domain(where))
+    readers = {
+        "authuser": authuser.read,
+        "passwd-file": passwd_file.read,
+        "csv": table.read,
+    }
+    if form not in readers:
+        raise _no_form(form)
+    return readers[form](lines)
+
+
+def _no_form(form: str) -> Hard:
+    return Hard(f"no form {form}; there are {', '.join(FORMS)}")
+
+
+def _complete(store: "Store", entry: Entry) -> None:
+    """Make credentials of a clear password, before anybody else has to wait for us.
+
+    Raises: Hard, Temporary.
+    """
+    if entry.secret and HASH in entry.made:
+        entry.made = {SCRAM: store.make_keys(entry.secret)} | entry.made
+    elif entry.secret:
+        entry.made = store.make_credentials(entry.secret) | entry.made
+
+
+def _store(store: "Store", number: int, entry: Entry, report: Report) -> None:
+    """Make one account, or note why it can't be.
+
+    Raises: Temporary, Hard.
+    """
+    try:
+        with store.attempt():
+            store.add(
+                entry.user, entry.ids, entry.home, entry.maildir, make_domain=True
+            )
+            store.set_credentials(entry.user, entry.made)
+            _describe(store, entry)
+    except Refused as why:
+        report.faults.append((number, str(why)))
+    else:
+        report.count += 1
+
+
+def _describe(store: "Store", entry: Entry) -> None:
+    """Set what most accounts have not got.
+
+    Raises: Refused, Temporary, Hard.
+    """
+    user = entry.user
+    if not entry.is_enabled:
+        store.set_enabled(user, is_enabled=False)
+    if not entry.may_change:
+        store.set_may_change(user, may_change=False)
+    if entry.aliases:
+        store.set_aliases(user, entry.aliases)
+    if entry.rights:
+        store.set_rights(user, entry.rights)
+    if entry.settings:
+        store.set_settings(user, entry.settings)
