@@ -9,31 +9,19 @@ import posix
 from pwd import getpwnam
 
 from qtools.chain.alone import manner
-from qtools.errors import (
-    EXIT_DONE,
-    EXIT_HARD,
-    Failure,
-    Hard,
-    Temporary,
-    from_os_error,
-)
-from qtools.server import listeners, own_chain, processes, running, syslogger
+from qtools.errors import EXIT_DONE, Failure, Hard
+from qtools.server import daemon, listeners, own_chain, running, syslogger
+from qtools.server.daemon import Herald
 from qtools.server.settings import Settings
-from qtools.system import confine, notify
+from qtools.system import confine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
-
+    from qtools.server.daemon import Opened
     from qtools.system.options import Values
-
-    Opened = list[tuple[_socket.socket, bool]]
 
 EVERYWHERE, PORT = "0", "110"
 IDLE_SECONDS = 600  # popa3d's
-UMASK = 0o077
-READY = b"+"
-REASON_OCTETS = 1024
 
 # popa3d's limits; a connection that is refused is closed without a word.
 LIMITS = ("--concurrency=500", "--per-source=50", "--min-delay=10", "--refuse=")
@@ -60,17 +48,18 @@ def run(argv: list[str], given: "Values", rest: list[str]) -> int:
         _offer_apop(given)
         settings = Settings(asked)
         chain = own_chain.read(settings.chain, program)
-        opened, listening = _open(settings)
+        opened, listening = open_listeners(settings)
     except Failure as why:
         if is_daemon:
             syslogger.complain(program, str(why))
         raise
     herald = Herald()
-    if is_daemon and not _leave_home(herald, opened):
+    if is_daemon and not daemon.leave_home(herald, opened):
         return EXIT_DONE
     try:
         if is_daemon:
-            _settle(program, [herald.ready_at, *(held.fileno() for held, _ in opened)])
+            kept = [herald.ready_at, *(held.fileno() for held, _ in opened)]
+            daemon.settle(program, kept)
         place = (opened, listening, herald)
         master = running.master_of(asked, settings, chain, place)
     except Failure as why:
@@ -95,7 +84,7 @@ def words(program: str, given: "Values", rest: list[str]) -> list[str]:
     session = [f"--{name}" for name in FOR_SESSIONS if name in given]
     maildir = "".join(rest) or given.get("maildir", "") or "Maildir"
     return [
-        *(program, *LIMITS, *log, *_places(given)),
+        *(program, *LIMITS, *log, *places(given, f"{EVERYWHERE}:{PORT}")),
         *(*POPUP, *_login_words(given), *limits, manner.host_name(given)),
         *("checkpw", *_account_words(given)),
         *("pop3d", *session, limits[0], "--", maildir),
@@ -116,25 +105,25 @@ def _account_words(given: "Values") -> list[str]:
 
     Raises: Hard.
     """
+    words = ["--pam-apop"] if manner.has_apop(given) else []
     if "accounts" not in given and "service" not in given:
-        return []
-    words = manner.account_words(given, posix.environ)
-    return [f"--accounts={word}" for word in words]
+        return words
+    named = manner.account_words(given, posix.environ)
+    return [*words, *(f"--accounts={word}" for word in named)]
 
 
 def _offer_apop(given: "Values") -> None:
     """Have the dialogue take APOP, where -A or -T ask for it."""
     if manner.has_apop(given):
         posix.environ[manner.POP3AUTH] = b"+apop"
-        posix.environ[manner.PASS_APOP] = b"1"
 
 
-def _places(given: "Values") -> list[str]:
-    """Give the words that say where to listen.
+def places(given: "Values", default: str) -> list[str]:
+    """Give the words that say where to listen; default: unless that is said.
 
     Raises: Hard.
     """
-    first, *more = given.every("listen") or [f"{EVERYWHERE}:{PORT}"]
+    first, *more = given.every("listen") or [default]
     listeners.endpoint(first)  # or raises
     place = first.removeprefix(listeners.TLS_PREFIX)
     implicit = [] if place == first else ["--implicit-tls"]
@@ -144,7 +133,7 @@ def _places(given: "Values") -> list[str]:
     return [*(f"--listen={word}" for word in more), *implicit, host, port]
 
 
-def _open(settings: Settings) -> "tuple[Opened, running.Listening]":
+def open_listeners(settings: Settings) -> "tuple[Opened, running.Listening]":
     """Open the listeners, and what keeps them.
 
     Raises: Hard, Temporary.
@@ -174,70 +163,3 @@ def _check(settings: Settings) -> None:
         getpwnam(confine.USER)  # who talks to strangers
     except KeyError:
         raise Hard(f"no such user: {confine.USER}") from None
-
-
-class Herald(notify.Notifier):
-    """Tells the process that was started first how it goes, so that it can leave.
-
-    ready_at: the descriptor for it, -1 when there is nobody to tell.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(posix.environ)
-        self.ready_at = -1
-
-    def ready(self) -> bool:
-        """Say that we serve; see Notifier."""
-        self.tell(READY)
-        return super().ready()
-
-    def tell(self, word: bytes) -> None:
-        """Say READY, or why not; only the first word counts."""
-        if self.ready_at >= 0:
-            posix.write(self.ready_at, word[:REASON_OCTETS])
-            posix.close(self.ready_at)
-            self.ready_at = -1
-
-
-def _leave_home(herald: Herald, opened: "Opened") -> bool:
-    """Fork the daemon; tell whether this is it.
-
-    The process that was started waits until the daemon serves.
-    Raises: Hard, Temporary, in that process: why there is no daemon.
-    """
-    try:
-        told, ready = posix.pipe2(posix.O_CLOEXEC)
-        pid = posix.fork()
-    except OSError as why:
-        raise from_os_error(why, "become a daemon") from why
-    if not pid:
-        posix.close(told)
-        herald.ready_at = ready
-        return True
-    posix.close(ready)
-    for held, _ in opened:
-        held.close()
-    word = posix.read(told, REASON_OCTETS)
-    if word == READY:
-        return False
-    code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
-    kind = Hard if code == EXIT_HARD else Temporary
-    raise kind(word.decode("utf-8", "replace") or f"the daemon ended with {code}")
-
-
-def _settle(program: str, kept: list[int]) -> None:
-    """Be a daemon: no terminal, no place, no descriptors of whoever started us.
-
-    kept: descriptors above 2 that are needed.
-    Raises: Hard, Temporary.
-    """
-    try:
-        posix.setsid()
-        posix.chdir("/")
-        posix.umask(UMASK)
-        processes.keep_only([0, 1, 2, *kept])
-        log = syslogger.start(program)
-        posix.dup2(log, 2)
-        posix.close(log)
-    except OSError as why:
-        raise from_os_error(why, "become a daemon") from why

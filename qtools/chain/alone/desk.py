@@ -10,7 +10,6 @@ import posix
 from qtools.accounts import entry
 from qtools.accounts.interface import Unknown
 from qtools.accounts.verifier import Verifier
-from qtools.chain.alone import manner
 from qtools.chain.office import Office
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, Expired, Failure, Refused
 from qtools.sessions.login import lasting_capabilities
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from qtools.system.ucspi import TlsControl
 
 REMOTE_IP = b"TCPREMOTEIP"
-APOP = b"Apop"
 
 
 class Checks:
@@ -53,8 +51,6 @@ class Checks:
         guard.let_go()
         posix.environ[entry.METHOD] = method
         posix.environ[REMOTE_IP] = self.host
-        if method == APOP:
-            posix.environ[manner.PASS_APOP] = b"1"
         try:
             return entry.check(record, self._sources(), method, allow_empty=False)
         except Unknown:

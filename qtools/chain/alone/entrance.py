@@ -70,6 +70,8 @@ class Entrance:
         """
         environ = posix.environ
         self._argv, self._given = argv, given
+        if manner.has_apop(given):
+            environ[entry.PAM_APOP] = b"1"  # as mdpop3d hands digests to modules
         words = manner.account_words(given, environ)
         self._idle_seconds = idle_seconds(given, is_bare=True)
         self._control = ucspi.tls_control(environ)

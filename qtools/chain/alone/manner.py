@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PAM, SYSTEM = "pam", "system"
 POP3AUTH = b"POP3AUTH"  # of popup
-PASS_APOP = b"QTOOLS_PAM_APOP"  # PAM's modules take digests, as mdpop3d hands them
 
 # mdpop3d's: one login, its refusal after three seconds, in these words.
 ATTEMPTS, DELAY_SECONDS = "1", "3"
