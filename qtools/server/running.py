@@ -20,7 +20,7 @@ from qtools.system import guard, notify, verdict
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from qtools.server.warm.chain import WarmChain
     from qtools.server.warm.master import Master
@@ -66,6 +66,8 @@ class Listening:
         first = listeners.endpoint_of(settings.host, settings.port)
         first.is_tls = settings.is_first_tls
         wanted = [first, *map(listeners.endpoint, settings.listen)]
+        if settings.is_closed:
+            wanted = []
         self._fresh = {}
         found = []
         for place, where in enumerate(wanted):
@@ -121,12 +123,12 @@ def run(argv: list[str], settings: Settings) -> int:
     try:
         opened = listening.open(settings)
         listening.keep()
-        if settings.prints_port:
+        if settings.prints_port and opened:
             print_port(opened[0][0])
         _warn(argv, settings, opened, is_foreign=chain is None)
         place = (opened, listening, notifier)
         if chain is None:
-            return _run_foreign(argv, settings, place)
+            return run_foreign(lambda: Settings(argv), settings, place)
         become(settings.uid, settings.gid)
         return master_of(argv, settings, chain, place).run()
     finally:
@@ -207,12 +209,16 @@ def _let_go() -> None:
         raise from_os_error(why, "open /dev/null") from why
 
 
-def _run_foreign(
-    argv: list[str],
+def run_foreign(
+    read: "Callable[[], Settings]",
     settings: Settings,
     place: "tuple[list[tuple[_socket.socket, bool]], Listening, notify.Notifier]",
 ) -> int:
-    """Serve a chain of others; place: as for master_of()."""
+    """Serve a chain of others; read: gives the settings at a reload.
+
+    place: as for master_of().
+    Raises: Hard, Temporary.
+    """
     from qtools.server.foreign import premises as foreign_premises
     from qtools.server.foreign import server as foreign
     from qtools.server.tls.pool import Pool
@@ -224,7 +230,7 @@ def _run_foreign(
         pool = Pool(settings.tls_workers, premises.launch)  # reads the keys
     become(settings.uid, settings.gid)
     _let_go()
-    estate = foreign_premises.Estate(argv, listening, Notices(notifier))
+    estate = foreign_premises.Estate(read, listening, Notices(notifier))
     return foreign.run(premises, estate, pool)
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 USAGE = "popserver [options] host port program [argument ...]"
 
 OPTIONS = (
-    Option("c", "concurrency", "N", "connections at once, logged in or not (500)"),
+    Option(
+        "c", "concurrency", "N", "connections at once (500); 0: no listener is open"
+    ),
     Option("b", "backlog", "N", "connections the kernel may hold for us (1024)"),
     Option("l", "local-name", "NAME", "our name, for TCPLOCALHOST (none)"),
     Option("x", "rules", "FILE", "tcprules(1) file; read anew when it is replaced"),
@@ -56,6 +58,7 @@ OPTIONS = (
     Option("", "handshake-timeout", "SECONDS", "longest TLS handshake (26)"),
     Option("n", "ucspi-tls", "", "foreign chains: TLS when the program asks for it"),
     Option("s", "tls-environment", "", "foreign chains: tell the program about TLS"),
+    Option("", "clients", "FILE", "addresses that may connect; foreign chains only"),
     Option("", "per-source", "N", "connections at once from one source (50); 0: any"),
     Option("", "min-delay", "SECONDS", "a connection counts at least so long (0)"),
     Option("", "refuse", "TEXT", "say this to whom a limit keeps out"),
@@ -103,7 +106,9 @@ class Settings:
 
     words: the options as they were given, for what only others need. host, port: of
     the first listener; listen: words of the others. proxies: who sends a PROXY header,
-    None for nobody. chain: the program and its arguments.
+    None for nobody. clients: the file that names who may connect, empty for everybody.
+    is_closed: nobody may, and no listener is open. chain: the program and its
+    arguments.
     """
 
     def __init__(self, argv: "Sequence[str]") -> None:
@@ -144,6 +149,7 @@ class Settings:
         self.refusal = values.get("refuse", "").encode("utf-8", "surrogateescape")
         proxies = values.get("proxy-from", "")
         self.proxies = Networks(proxies) if proxies else None
+        self.clients = values.get("clients", "")
         self.rules = values.get("rules", "")
         self.is_rules_optional = "no-rules-ok" in values
         self.is_verbose = values.is_last("verbose", "quiet", "normal")
@@ -154,7 +160,8 @@ class Settings:
         self.metrics = values.get("metrics", "")
         self.notify_descriptor = values.number("notify-fd", 0)
         self.uid, self.gid = _ids(values)
-        self._concurrency = values.number("concurrency", 0, 1)
+        self._concurrency = values.number("concurrency", 0)
+        self.is_closed = "concurrency" in values and not self._concurrency
 
     def concurrency(self, *, is_foreign: bool) -> int:
         """Give how many connections there may be at once."""
@@ -177,9 +184,10 @@ def _parse(argv: "Sequence[str]") -> tuple[Values, list[str]]:
     return parse(both, OPTIONS, USAGE)
 
 
-def read_words(path: str) -> list[str]:
+def read_words(path: str, options: "Sequence[Option]" = OPTIONS) -> list[str]:
     """Read an options file: one option a line, `name` or `name value`; # comments.
 
+    options: that it may hold.
     Raises: Hard for a file that is missing, too long or holds what is no option;
     Temporary.
     """
@@ -192,7 +200,7 @@ def read_words(path: str) -> list[str]:
         raise Hard(f"{path} is longer than {MOST_OPTION_OCTETS} octets")
     words = []
     # A file that named another would only seem to have it read.
-    rows = {row.name: row for row in OPTIONS if row.name != "config"}
+    rows = {row.name: row for row in options if row.name != "config"}
     lines = text.decode("utf-8", "surrogateescape").split("\n")
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):

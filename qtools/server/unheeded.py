@@ -18,7 +18,12 @@ WARM = (
 )
 FOREIGN = (
     *(("banner", ""), ("ident", "no-ident"), ("lookup", "no-lookup")),
-    *(("paranoid", "not-paranoid"), ("ucspi-tls", ""), ("tls-environment", "")),
+    *(
+        ("clients", ""),
+        ("paranoid", "not-paranoid"),
+        ("ucspi-tls", ""),
+        ("tls-environment", ""),
+    ),
 )
 
 

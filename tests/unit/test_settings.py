@@ -69,6 +69,8 @@ DEFAULTS = {
     "notify_descriptor": 0,
     "uid": -1,
     "gid": -1,
+    "clients": "",
+    "is_closed": False,
 }
 
 
@@ -126,6 +128,9 @@ def test_letters_and_names_are_each_of_one_option() -> None:
         (["--login-timeout", "60"], "login_seconds", 60),
         (["--handshake-timeout", "5"], "handshake_seconds", 5),
         (["--drain", "0"], "drain_seconds", 0),
+        (["--clients", "/c"], "clients", "/c"),
+        (["-c", "0"], "is_closed", True),
+        (["-c", "1"], "is_closed", False),
         (["--verifiers", "9"], "verifiers", 9),
         (["--tls-workers", "3"], "tls_workers", 3),
         (["--metrics", "/m"], "metrics", "/m"),
@@ -221,7 +226,7 @@ def test_what_is_no_number_is_found_before_anything_is_begun(
 @pytest.mark.parametrize(
     "name",
     [
-        *("concurrency", "backlog", "login-timeout", "handshake-timeout"),
+        *("backlog", "login-timeout", "handshake-timeout"),
         *("verifiers", "tls-workers", "verify-timeout"),
     ],
 )

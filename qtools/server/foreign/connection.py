@@ -164,7 +164,11 @@ class Connection:
 
         Raises: Failure when they can't be read.
         """
-        path = self._manner.rules
+        path, clients = self._manner.rules, self._manner.clients
+        if clients is not None and not clients.holds(self._remote[0]):
+            denied = Decision()
+            denied.is_denied = True
+            return denied
         if not path:
             return Decision()
         try:

@@ -6,6 +6,7 @@ main() is called in the connection's process instead of starting an interpreter.
 """
 
 from qtools.chain import handover
+from qtools.server import clients
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Manner:
         self.rules = _octets(settings.rules)
         self.is_rules_optional = settings.is_rules_optional
         self.networks = settings.proxies
+        self.clients = clients.read(settings.clients) if settings.clients else None
         self.handshake_seconds = settings.handshake_seconds
         self.is_delayed = has_tls and "ucspi-tls" in words
         self.is_telling = "tls-environment" in words

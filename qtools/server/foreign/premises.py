@@ -7,17 +7,17 @@ stay in force as a whole.
 
 from qtools.errors import Hard
 from qtools.server.foreign.manner import Manner
-from qtools.server.settings import Settings
 from qtools.server.tls import worker
 from qtools.system import confine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from qtools.server.notices import Notices
     from qtools.server.running import Listening
+    from qtools.server.settings import Settings
 
     Listeners = list[tuple[_socket.socket, bool]]
 
@@ -29,7 +29,7 @@ class Premises:
     once. has_tls: there is a certificate. launch: starts a TLS worker, see worker.py.
     """
 
-    def __init__(self, settings: Settings, listeners: "Listeners") -> None:
+    def __init__(self, settings: "Settings", listeners: "Listeners") -> None:
         """Take settings and the sockets that were opened for them.
 
         Raises: Hard for settings that can't be.
@@ -44,12 +44,18 @@ class Premises:
 
 
 class Estate:
-    """What outlives a generation: the words, the listeners, who is told."""
+    """What outlives a generation: the words, the listeners, who is told.
+
+    read: gives the settings as they are by now.
+    """
 
     def __init__(
-        self, argv: "Sequence[str]", listening: "Listening", notices: "Notices"
+        self,
+        read: "Callable[[], Settings]",
+        listening: "Listening",
+        notices: "Notices",
     ) -> None:
-        self._argv = argv
+        self._read = read
         self._listening = listening
         self.notices = notices
 
@@ -58,7 +64,7 @@ class Estate:
 
         Raises: Failure, nothing being changed then.
         """
-        settings = Settings(self._argv)
+        settings = self._read()
         return Premises(settings, self._listening.open(settings))
 
     def keep(self) -> None:
