@@ -8,7 +8,7 @@ their domain.
 
 import time
 
-from qtools.accounts.db.ledger import Ledger
+from qtools.accounts.db.ledger import Ledger, whole
 from qtools.accounts.limits import USER_OCTETS, change_settings, domain_of
 from qtools.accounts.refusals import (
     AccountExists,
@@ -46,6 +46,7 @@ class Domains(Ledger):
         self._change("INSERT INTO domain (name, created) VALUES (?, ?)", domain, now)
         self._note("domain-add", domain)
 
+    @whole
     def rename_domain(self, old: str, new: str) -> None:
         """Give a domain, and so its accounts, another name.
 
@@ -65,6 +66,7 @@ class Domains(Ledger):
         self._check_names()
         self._note("domain-rename", was, domain)
 
+    @whole
     def remove_domain(self, name: str, *, force: bool = False) -> None:
         """Remove a domain; with force also its accounts and aliases, never their mail.
 
@@ -83,6 +85,7 @@ class Domains(Ledger):
         self._is_wiping = True
         self._note("domain-remove", domain)
 
+    @whole
     def set_main_domain(self, name: str) -> None:
         """Make a domain the main one; with "" none is.
 
@@ -141,6 +144,7 @@ class Domains(Ledger):
         query = "SELECT name, value FROM domain_setting WHERE domain = ? ORDER BY name"
         return self._pairs(query, self._domain_id(name))
 
+    @whole
     def set_domain_settings(self, name: str, changes: dict[str, bytes | None]) -> None:
         """Change settings of a domain; None removes one.
 

@@ -9,6 +9,7 @@ reads there.
 
 import os
 from contextlib import contextmanager
+from functools import wraps
 
 from qtools.accounts.db import migrations, opening
 from qtools.accounts.db.opening import failure
@@ -18,9 +19,12 @@ from qtools.system.ffi.statements import Writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Concatenate, ParamSpec, Self
+
+    Words = ParamSpec("Words")
+    Change = Callable[Concatenate[Any, Words], None]
 
     from qtools.system.ffi.statements import Row, Value
 
@@ -34,6 +38,17 @@ PRAGMAS = (
 )
 NOTE = "INSERT INTO outbox (event, name, other) VALUES (?, ?, ?)"
 COMPANIONS = (b"-wal", b"-shm")
+
+
+def whole(change: "Change[Words]") -> "Change[Words]":
+    """Have a change of several steps done as a whole, or not at all if it raises."""
+
+    @wraps(change)
+    def do(self: "Any", *words: "Words.args", **more: "Words.kwargs") -> None:
+        with self.attempt():
+            change(self, *words, **more)
+
+    return do
 
 
 class Ledger:

@@ -43,12 +43,14 @@ class Secrets(Accounts):
         # all that takes time goes before the transaction's lock, where this is first
         method = method or self._meta(METHOD).decode()
         made = self.make_credentials(secret, method)
+        decoy = self._new_decoy(made[HASH], method)
         account = self._touch(user, "password")
         if clear is None:
             clear = CLEAR in self._credentials(account)
         made[CLEAR] = secret if clear else b""
         self._put(account, made)
-        self._refresh_decoy(made[HASH], method)
+        if decoy:
+            self._change("REPLACE INTO meta VALUES ('decoy', ?)", decoy)
 
     def make_credentials(self, secret: bytes, method: str = "") -> dict[str, bytes]:
         """Make what is kept of a secret, without the secret itself.
@@ -98,11 +100,14 @@ class Secrets(Accounts):
             return b""
         return scram.make_keys(text, os.urandom(scram.SALT_OCTETS), iterations)
 
-    def _refresh_decoy(self, stored: bytes, method: str) -> None:
-        """Have strangers cost what the method last chosen costs."""
-        if hashes.method_of(self._meta("decoy")) != hashes.method_of(stored):
-            decoy = hashes.make(os.urandom(DECOY_OCTETS).hex().encode(), method)
-            self._change("REPLACE INTO meta VALUES ('decoy', ?)", decoy)
+    def _new_decoy(self, stored: bytes, method: str) -> bytes:
+        """Give what makes strangers cost what the method last chosen costs.
+
+        Nothing where they do so already.
+        """
+        if hashes.method_of(self._meta("decoy")) == hashes.method_of(stored):
+            return b""
+        return hashes.make(os.urandom(DECOY_OCTETS).hex().encode(), method)
 
 
 CREDENTIALS = {

@@ -5,8 +5,8 @@ A setting is a name and octets that mean nothing here; a right is a word.
 """
 
 from qtools.accounts.db.accounts import Accounts
+from qtools.accounts.db.ledger import whole
 from qtools.accounts.limits import change_settings, name_of, words_of
-from qtools.accounts.refusals import AccountExists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Settings(Accounts):
         query = "SELECT name, value FROM setting WHERE account = ? ORDER BY name"
         return self._pairs(query, self._id(user))
 
+    @whole
     def set_settings(self, user: bytes, changes: "Mapping[str, bytes | None]") -> None:
         """Change settings of an account; None removes one.
 
@@ -40,6 +41,7 @@ class Settings(Accounts):
             query = "INSERT INTO setting VALUES (?, ?, ?)"
             self._change(query, account, key, value)
 
+    @whole
     def replace_settings(self, user: bytes, settings: "Mapping[str, bytes]") -> None:
         """Give an account these settings and no others.
 
@@ -56,6 +58,7 @@ class Settings(Accounts):
         query = "SELECT name FROM privilege WHERE account = ? ORDER BY name"
         return [str(row[0]) for row in self._execute(query, self._id(user))]
 
+    @whole
     def set_rights(self, user: bytes, rights: "Iterable[str]") -> None:
         """Give an account these rights and no others.
 
@@ -74,6 +77,7 @@ class Settings(Accounts):
         query = "SELECT name FROM alias WHERE account = ? ORDER BY name"
         return [str(row[0]) for row in self._execute(query, self._id(user))]
 
+    @whole
     def set_aliases(self, user: bytes, names: "Iterable[str]") -> None:
         """Give an account these other names and no more.
 
@@ -82,10 +86,9 @@ class Settings(Accounts):
         """
         account = self._touch(user, "aliases")
         self._change("DELETE FROM alias WHERE account = ?", account)
-        for word in words_of(names, "aliases"):
-            name = self._canonical(name_of(word.encode(errors="surrogateescape")))
-            if self._holder(name) == account:
-                raise AccountExists(f"{name} is a name of the account already")
+        words = [word.encode(errors="surrogateescape") for word in names]
+        wanted = {self._canonical(name_of(word)) for word in words}
+        for name in words_of(wanted, "aliases"):
             self._check_free(name)
             query = "INSERT INTO alias VALUES (?, ?, ?)"
             self._change(query, name, account, self._domain_of(name))
