@@ -48,7 +48,7 @@ def whole(change: "Change[Words]") -> "Change[Words]":
         with self.attempt():
             change(self, *words, **more)
 
-    return do
+    return do  # type: ignore[return-value]  # self has a name here
 
 
 class Ledger:
