@@ -44,6 +44,7 @@ all libevent-2.1-7 ls /usr/lib/*/libevent-2.1.so.7
 all libevent-2.1-7t64 ls /usr/lib/*/libevent-2.1.so.7
 all netbase test -s /etc/protocols
 all libcrypt1 ls /lib/*/libcrypt.so.1
+all libsasl2-modules ls /usr/lib/*/sasl2/libscram.so
 all libpam-pwdfile ls /usr/lib/*/security/pam_pwdfile.so
 all libpam-wrapper ls /usr/lib/*/pam_wrapper/pam_matrix.so
 all procps command -v ps

@@ -421,6 +421,7 @@ CLIENTS = (
             "plain": "Plain",
             "login": "Login",
             "cram-md5": "Cram-Md5",
+            "scram-sha-256": "Scram-Sha-256",
             "apop": "Apop",
         },
         _with_lf,

@@ -40,7 +40,8 @@ def serve_all(
 
     curl can't be told to use USER where there is something better.
     """
-    mechanisms = "none" if how == "user" else "plain,login,cram-md5"
+    all_kinds = "plain,login,cram-md5,scram-sha-256"
+    mechanisms = "none" if how == "user" else all_kinds
     popup = [house.popup[0], "--mechanisms", mechanisms, *house.popup[1:]]
     chain = [*popup, *house.checkpw, *house.pop3d]
     return serve(chain, superserver, POP3AUTH="" if how == "user" else "+apop")
