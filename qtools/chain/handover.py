@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import NoReturn
 
-OURS = ("checkpw", "pop3d", "popup")
+OURS = ("checkpw", "pop3d", "poppassd", "popup")
 FORCE_EXEC = b"QTOOLS_EXEC"  # in the environment: exec every link from here on
 DEFAULT_PATH = b"/bin:/usr/bin"  # when PATH is unset, as execvp has it
 

@@ -43,13 +43,24 @@ OPTIONS = (
     Option("", "strip-domain", "", "take user@domain for user"),
     Option("", "domain-map", "FILE", "what becomes of user@domain, by domain"),
     Option("", "syslog-facility", "NAME", "where lines for syslog go (local4)"),
+    Option("", "pwd", "", "speak CommuniGate's PWD; see --pwd --help"),
     Option("u", "user", "NAME", "whom the dialogue runs as when we are root (nobody)"),
     Option("C", "chroot", "DIR", "root directory of the dialogue (a fresh empty one)"),
 )
 
 
+def foresee(argv: list[str]) -> None:
+    """Load what main() is going to need, where one process serves many."""
+    if "--pwd" in argv[1:]:
+        from qtools.chain import pwdservice
+
+        pwdservice.foresee(argv)
+
+
 def main(argv: list[str]) -> int:
     """Converse with one client; give 0 after quit, 1 after a refusal."""
+    if "--pwd" in argv[1:]:
+        return _pwd(argv)
     values, rest = options.parse(argv, OPTIONS, USAGE)
     if rest:
         raise Hard(f"usage: {USAGE}")
@@ -72,6 +83,17 @@ def main(argv: list[str]) -> int:
     if reason == errands.LOST:
         log.failed("the dialogue has ended out of turn")
     return code
+
+
+def _pwd(argv: list[str]) -> int:
+    """Speak PWD, to one client or as a server."""
+    if "-D" in argv[1:] or "--standalone" in argv[1:]:
+        from qtools.server.pwd import standalone
+
+        return standalone.run(argv)
+    from qtools.chain import pwdservice
+
+    return pwdservice.run(argv)
 
 
 def _know_client(environ: dict[bytes, bytes]) -> bytes:

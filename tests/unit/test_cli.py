@@ -152,18 +152,18 @@ TRANSCRIPT = [
     ("GetAccount BOB@C.D", "201 {RealName=Bob;}"),
     ("GetAccountSettings nobody", "513 unknown account"),
     (
-        'UpdateAccountSettings bob@c.d {Home="/home/bob";UID=1001;GID=#1001;}',
+        'UpdateAccountSettings bob@c.d {Home="/srv/bob";UID=1001;GID=#1001;}',
         OK,
     ),
     (
         "GetAccountSettings bob@c.d",
-        '201 {GID=#1001;Home="/home/bob";RealName=Bob;UID=#1001;}',
+        '201 {GID=#1001;Home="/srv/bob";RealName=Bob;UID=#1001;}',
     ),
     ("UpdateAccount bob@c.d {RealName=default;PWDAllowed=no;}", OK),
     ("UpdateAccount bob@c.d {RealName=#NULL#;MaxAccountSize=10M;}", OK),
     (
         "GetAccount bob@c.d",
-        '201 {GID=#1001;Home="/home/bob";MaxAccountSize=10M;PWDAllowed=NO;UID=#1001;}',
+        '201 {GID=#1001;Home="/srv/bob";MaxAccountSize=10M;PWDAllowed=NO;UID=#1001;}',
     ),
     ("SetAccountSettings bob@c.d {City=Bern;}", OK),
     ("GetAccount bob@c.d", "201 {City=Bern;}"),

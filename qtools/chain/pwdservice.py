@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: ISC
+"""poppassd --pwd: one conversation of PWD on descriptors 0 and 1.
+
+Everything that may fail is made before a word is said, and everything that a confined
+dialogue is going to need is loaded by then.
+"""
+
+import posix
+import sys
+
+from qtools.accounts import quality, registry
+from qtools.accounts.db.store import Store
+from qtools.chain import errands, front
+from qtools.chain.conversation import Conversation
+from qtools.chain.pwd import FAIL_SECONDS, PwdDesk, Terms
+from qtools.errors import Hard
+from qtools.protocol import sasl
+from qtools.sessions.policy import Policy
+from qtools.sessions.pwd import Pwd
+from qtools.system import changelog, confine, fdio, options, pwdlog, ucspi
+from qtools.system.options import Option
+from qtools.system.pwdlog import PwdLog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qtools.chain.errands import Window
+    from qtools.system.options import Values
+    from qtools.system.ucspi import TlsControl
+
+USAGE = "poppassd --pwd [options]"
+IDLE_SECONDS = 300  # the vendor's client comes again when it was silent for 295
+WRITE_SECONDS = 60
+LINE_OCTETS = 512  # before login; APOP with the longest name fits
+
+OPTIONS = (
+    Option("", "pwd", "", "speak CommuniGate's PWD, with its command line interface"),
+    Option("a", "accounts", "KIND[:WHERE]", "who may log in; one of them is db:FILE"),
+    Option("t", "timeout", "SECONDS", "longest wait for a line (300)"),
+    Option("", "attempts", "N", "refused logins until we hang up (3)"),
+    Option("", "fail-delay", "SECONDS", "from a login to its refusal (3)"),
+    Option("", "min-length", "N", "characters of a password chosen by NEWPASS (any)"),
+    Option("", "apop", "RULE", "APOP and CRAM-MD5: auto (default), yes, no"),
+    Option("m", "mechanisms", "LIST", "SASL mechanisms, separated by commas"),
+    Option("", "plaintext", "RULE", "passwords without TLS: allow (default), refuse"),
+    Option("", "name", "HOST", "our name in the greeting (the host's)"),
+    Option("", "log-level", "N", "0 crashes to 5 everything (2)"),
+    Option("", "log-stderr", "", "log on descriptor 2, and not to syslog"),
+    Option("", "syslog-facility", "NAME", "where lines for syslog go (local4)"),
+    Option("u", "user", "NAME", "whom the dialogue runs as when we are root (nobody)"),
+    Option("C", "chroot", "DIR", "root directory of the dialogue (a fresh empty one)"),
+)
+
+
+def run(argv: list[str]) -> int:
+    """Converse with one client; give the exit code.
+
+    Raises: Hard, Temporary.
+    """
+    values, rest = options.parse(argv, OPTIONS, USAGE)
+    if rest:
+        raise Hard(f"usage: {USAGE}")
+    idle = values.number("timeout", IDLE_SECONDS, 1)
+    log = _log(values, _know_client(posix.environ))
+    control = ucspi.tls_control(posix.environ)
+    desk, session = _prepare(values, log, control)
+
+    def converse(window: "Window") -> tuple[int, str]:
+        wire = fdio.Wire(0, 1, idle, WRITE_SECONDS)
+        wire.set_nodelay()
+        wire.lifeline(window.lifeline)
+        return Conversation(session, wire, window).run()
+
+    log.write(pwdlog.ALL, "connected")
+    try:
+        code, reason = errands.run(desk, control, _confine(values), converse)
+    finally:
+        desk.end()
+    level = pwdlog.FAILURES if reason == errands.LOST else pwdlog.ALL
+    log.write(level, f"ended: {reason}")
+    return code
+
+
+def foresee(argv: list[str]) -> None:
+    """Load the libraries of the account sources, to be had behind each fork.
+
+    Raises: Hard.
+    """
+    values, _ = options.parse(argv, OPTIONS, USAGE)
+    registry.load(registry.words(values.every("accounts"), posix.environ))
+
+
+def _know_client(environ: dict[bytes, bytes]) -> bytes:
+    """Give the client's address, and leave it where PAM's side looks for it."""
+    address, _ = ucspi.peer(environ)
+    if address != fdio.UNKNOWN:
+        environ[b"TCPREMOTEIP"] = address
+    return address
+
+
+def _log(values: "Values", address: bytes) -> PwdLog:
+    name = values.get("syslog-facility", changelog.FACILITY)
+    number = None if "log-stderr" in values else changelog.facility(name)
+    level = values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL)
+    return PwdLog(level, number, address)
+
+
+def _prepare(
+    values: "Values", log: PwdLog, control: "TlsControl | None"
+) -> tuple[PwdDesk, Pwd]:
+    """Make both sides of the conversation.
+
+    Raises: Hard, Temporary.
+    """
+    words = registry.words(values.every("accounts"), posix.environ)
+    places = [place for place, word in enumerate(words) if word.startswith("db:")]
+    if not places:
+        raise Hard("--pwd needs an account database: --accounts db:FILE")
+    sources = registry.load(words)
+    path = words[places[0]].removeprefix("db:").encode("utf-8", "surrogateescape")
+    name = values.get("name") or posix.uname().nodename
+    stamp = front.make_stamp(name)
+    policy = _policy(values, path, has_control=control is not None)
+    least = None
+    if "min-length" in values:
+        least = values.number("min-length", quality.LEAST_CHARACTERS, most=100)
+    terms = Terms(
+        sources=sources,
+        database=sources[places[0]],
+        path=path,
+        stamp=stamp,
+        attempts=policy.attempts,
+        fail_seconds=values.number("fail-delay", FAIL_SECONDS, most=3600),
+        least_characters=least,
+    )
+    is_traced = log.level >= pwdlog.LOW_LEVEL
+    session = Pwd(stamp, policy, name.encode("ascii", "replace"), is_traced=is_traced)
+    return PwdDesk(terms, log), session
+
+
+def _policy(values: "Values", path: bytes, *, has_control: bool) -> Policy:
+    """Derive what the connection may do from the options and the environment.
+
+    Raises: Hard, Temporary.
+    """
+    environ = posix.environ
+    stls = environ.get(b"UCSPITLS", b"-")
+    is_tls = ucspi.is_implicit_tls(environ)
+    rule = values.get("plaintext", "allow")
+    if rule not in ("allow", "refuse"):
+        raise Hard(f"passwords without TLS: allow or refuse, not {rule}")
+    guarded = "passwords" if rule == "refuse" else ""
+    binding = ucspi.end_point(environ) if is_tls else b""
+    apop = _has_apop(values, path)
+    return Policy(
+        apop=apop,
+        mechanisms=_mechanisms(values, has_apop=apop, is_bound=bool(binding)),
+        has_stls=stls != b"-" and has_control and not is_tls,
+        is_tls=is_tls,
+        tls_for="all" if stls == b"!" else guarded,
+        attempts=values.number("attempts", 3, least=1),
+        line_octets=LINE_OCTETS,
+        binding=binding,
+    )
+
+
+def _has_apop(values: "Values", path: bytes) -> bool:
+    """Say whether to show a stamp: a client that sees one may try nothing else.
+
+    Raises: Hard, Temporary.
+    """
+    rule = values.get("apop", "auto")
+    if rule not in ("auto", "yes", "no"):
+        raise Hard(f"APOP: auto, yes or no, not {rule}")
+    store = Store(path)  # in any case: it is known now whether it can be opened
+    try:
+        return rule == "yes" or (rule == "auto" and store.has_clear_secrets())
+    finally:
+        store.close()
+
+
+def _mechanisms(
+    values: "Values", *, has_apop: bool, is_bound: bool
+) -> tuple[bytes, ...]:
+    """Give the SASL mechanisms to offer, loaded.
+
+    Raises: Hard.
+    """
+    given = values.get("mechanisms", "plain,login,scram-sha-256")
+    words = given.encode("ascii", "replace").upper().split(b",")
+    names = [word for word in words if word != b"NONE"]
+    if "mechanisms" not in values:
+        names = [b"CRAM-MD5"] * has_apop + [b"SCRAM-SHA-256-PLUS"] * is_bound + names
+    for name in names:
+        found = sasl.MECHANISMS.get(name)
+        if found is None or found.refusal:
+            raise Hard(f"unknown SASL mechanism in {given}")
+    sasl.load(names)
+    return tuple(names)
+
+
+def _confine(values: "Values") -> "errands.Confine":
+    """Give what the dialogue does to give up its privileges, if there are any."""
+    user = values.get("user", confine.USER)
+    root = values.get("chroot", "").encode(sys.getfilesystemencoding())
+    if posix.geteuid():
+        return lambda: None
+    return lambda: confine.confine(user, root)
