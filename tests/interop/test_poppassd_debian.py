@@ -227,6 +227,15 @@ def test_line_by_line_it_is_the_same_as_at_once(both: Both) -> None:
             assert talk.rest() == b""
 
 
+def test_debian_s_own_service_file_serves_both(both: Both, stored: str) -> None:
+    theirs = Path(foreign("poppassd", "."), "etc/pam.d/poppassd").read_text("ascii")
+    both.estate.service("poppassd", theirs)
+    for peer in (both.debian, both.ours):
+        both.restore(stored)
+        assert peer.say(lines(*GOOD))[0].endswith(PASS + DONE)
+        assert both.is_now(NEW)
+
+
 # What ours does otherwise, each for a reason.
 
 
