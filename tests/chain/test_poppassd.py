@@ -21,7 +21,7 @@ import pytest
 from qtools.accounts import hashes
 from tests.conftest import Tools
 from tests.estate import Estate, module
-from tests.support import PATIENCE_SECONDS, need_root, wait_for
+from tests.support import PATIENCE_SECONDS, need, need_root, wait_for
 
 GREETING = re.compile(rb"200 poppassd v[0-9.]+ hello, who are you\?\r\n")
 USER = b"200 Your password please.\r\n"
@@ -345,6 +345,26 @@ def test_addresses_are_mapped_to_users(service: Service, room: Path) -> None:
     assert len(attempts) == 2
     assert "for joe_net (given as joe@example.net) from" in attempts[0]
     assert "for joe@example.org from" in attempts[1]
+
+
+def test_without_root_s_privileges_one_user_can_change_his_own(
+    service: Service, stored: str
+) -> None:
+    passdb = service.estate.matrix("poppassd", joe=OLD, ann=OLD)
+    service.estate.add_user("ann", UID + 1, stored)
+    for path in (passdb, passdb.parent):  # which is written anew, beside itself
+        os.chown(path, UID, UID)
+    setpriv = need("setpriv", "util-linux")
+    who = f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all"
+    words = service.estate.command(setpriv, *who, service.tools.poppassd, QUICK)
+    said = []
+    for user in ("ann", "joe"):
+        with Changing(words, service.tools.environment()) as changing:
+            changing.send(f"user {user}", f"pass {OLD}", f"newpass {NEW}", "quit")
+            said.append(changing.rest()[1:])
+    assert said == [[USER, WRONG], [USER, PASS, NEWPASS, BYE]]
+    assert f"joe:{NEW}:" in passdb.read_text(encoding="ascii")
+    assert f"ann:{OLD}:" in passdb.read_text(encoding="ascii")
 
 
 def test_a_silent_client_is_left(service: Service) -> None:
