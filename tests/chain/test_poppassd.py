@@ -367,6 +367,29 @@ def test_without_root_s_privileges_one_user_can_change_his_own(
     assert f"ann:{OLD}:" in passdb.read_text(encoding="ascii")
 
 
+def test_accounts_of_a_database(service: Service, room: Path) -> None:
+    file = room / "accounts"
+    popaccount = [service.tools.popaccount, "--db", str(file)]
+    subprocess.run([*popaccount, "init"], check=True)
+    for user in ("ann@example.com", "bob@example.com"):
+        add = ["add", user, "--home", "/nonexistent", "--uid", "1", "--gid", "1"]
+        made = [*popaccount, *add]
+        subprocess.run(made, input=OLD.encode() + b"\n", check=True)
+    options = f"--accounts=db:{file}", QUICK
+    user = "Ann@example.com"
+    assert service.say(user, OLD, NEW, *options) == ([USER, PASS, NEWPASS, BYE], 0)
+    assert service.say(user, OLD, NEW, *options) == ([USER, WRONG], 1)
+    assert service.say("cat@example.com", OLD, NEW, *options) == ([USER, WRONG], 1)
+    said = service.say(user, NEW, "ann is back again", *options)[0]
+    assert said[-1] == FAILED + b": the new password holds the user's name\r\n"
+    variable = {"QTOOLS_ACCOUNTS": f"system db:{file}"}
+    assert service.say("bob@example.com", OLD, NEW, **variable)[1] == 0
+    lines = [line for line in service.estate.log() if " poppassd[" in line]
+    assert "changed POP3 password for Ann@example.com" in lines[0]
+    assert "old password is incorrect for user Ann@example.com" in lines[1]
+    assert "failed attempt to change password for cat@example.com" in lines[2]
+
+
 def test_a_silent_client_is_left(service: Service) -> None:
     with service.start("--timeout=1") as changing:
         changing.send("user joe")
