@@ -34,7 +34,7 @@ class Plan:
         self.dest = settings["DESTDIR"].rstrip("/")
         self.bin = settings["BINDIR"]
         self.lib = settings["LIBDIR"]
-        self.man = settings["MANDIR"] + "/man8"
+        self.man = settings["MANDIR"]
         self.prefix = settings["PROGPREFIX"]
         self.flags = settings["PYFLAGS"]
         self.is_forced = settings["FORCE"] == "1"
@@ -108,7 +108,7 @@ def check_open_to_all(plan: Plan) -> None:
 
 def check_runs_unprivileged() -> None:
     """Refuse an interpreter that fails for others, e.g. for a library out of reach."""
-    words = [interpreter(), "-IS", "-c", "import _ctypes, _socket, _sqlite3"]
+    words = [interpreter(), "-IS", "-c", "import _ctypes, _socket"]
     done = subprocess.run(
         words, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", check=False
     )
@@ -181,7 +181,7 @@ def install_pages(plan: Plan, programs: list[str]) -> None:
     names = "|".join(programs)
     macro = re.compile(rf"^(\.(?:Nm|Xr)(?: Nm| Xr)?) ({names})\b", re.MULTILINE)
     title = re.compile(rf"^\.Dt ({names})\b", re.MULTILINE | re.IGNORECASE)
-    for page in listing("man8", ".8"):
+    for page in (*listing("man8", ".5"), *listing("man8", ".8")):
         text = content_of(page).decode()
         name = os.path.basename(page)
         if plan.prefix:
@@ -189,7 +189,7 @@ def install_pages(plan: Plan, programs: list[str]) -> None:
             text = title.sub(rf".Dt {plan.prefix.upper()}\1", text)
             if name[:-2] in programs:
                 name = plan.prefix + name
-        plan.write(f"{plan.man}/{name}", text.encode(), 0o644)
+        plan.write(f"{plan.man}/man{name[-1]}/{name}", text.encode(), 0o644)
 
 
 def read_manifest(plan: Plan) -> tuple[list[str], list[str]]:

@@ -25,7 +25,7 @@ set -- qtools tests dev bin/*
 [ -z "$(find bench -name '*.py')" ] || set -- "$@" bench
 "$bin/mypy" --no-error-summary "$@"
 
-pages=$(find man8 -name '*.8' | sort)
+pages=$(find man8 -name '*.[58]' | sort)
 if [ -n "$pages" ] && need mandoc; then
     say mandoc
     dev/man.sh lint

@@ -3,7 +3,7 @@
 # Lint the pages of man8, then (unless called with "lint") render them to .cache/man.
 set -eu
 cd "$(dirname "$0")/.."
-pages=$(find man8 -name '*.8' | sort)
+pages=$(find man8 -name '*.[58]' | sort)
 
 # A reference to another page is an error only when the page should be here: mandoc
 # itself looks for it in the system, where ours need not be yet.
@@ -13,10 +13,10 @@ complaints() {
     for page in $pages; do
         mandoc -T lint -W style "$page" 2>&1 |
             grep -v -e "$foreign" -e "$unindexed" || :
-        sed -n 's/^\.Xr \([a-z0-9-]*\) 8.*/\1/p' "$page" | while read -r other; do
+        sed -n 's/^\.Xr \([a-z0-9-]*\) \([58]\).*/\1 \2/p' "$page" | while read -r other in; do
             case $other in
             popup | checkpw | pop3d | popaccount | poppassd | popserver | qtools-*)
-                [ -e "man8/$other.8" ] || echo "mandoc: $page: there is no $other.8"
+                [ -e "man8/$other.$in" ] || echo "mandoc: $page: there is no $other.$in"
                 ;;
             esac
         done

@@ -19,7 +19,7 @@ from tests.support import IS_ROOT, TOP, need
 pytestmark = pytest.mark.slow
 
 PROGRAMS = ["checkpw", "pop3d", "popaccount", "poppassd", "popserver", "popup"]
-PAGES = sorted(path.name for path in (TOP / "man8").glob("*.8"))
+PAGES = sorted(path.name for path in (TOP / "man8").glob("*.[58]"))
 MODULES = sorted(str(path.relative_to(TOP)) for path in (TOP / "qtools").rglob("*.py"))
 TAG = subprocess.run(
     [PYTHON, "-IS", "-c", "import sys; print(sys.implementation.cache_tag)"],
@@ -75,7 +75,7 @@ def test_a_staged_install_puts_these_files_and_no_others(stage: Path) -> None:
         f"usr/lib/qtools/linked.{TAG}",
         *(f"usr/bin/{name}" for name in PROGRAMS),
         *(f"usr/lib/qtools/{name}" for name in MODULES),
-        *(f"usr/share/man/man8/{name}" for name in PAGES),
+        *(f"usr/share/man/man{name[-1]}/{name}" for name in PAGES),
     }
     assert len(byte_code) == len(MODULES)
 
@@ -148,7 +148,7 @@ def test_progprefix_renames_programs_and_pages(room: Path) -> None:
     for page in PAGES:
         program = page.removesuffix(".8")
         name = f"q{page}" if program in PROGRAMS else page
-        text = (room / "p/share/man/man8" / name).read_text(encoding="utf-8")
+        text = (room / f"p/share/man/man{name[-1]}" / name).read_text(encoding="utf-8")
         for other in PROGRAMS:
             assert f"\n.Xr {other} 8" not in text
             assert f"\n.Nm {other}\n" not in text
