@@ -7,64 +7,29 @@ keeps who it is, so that its own process can become the user when the dialogue i
 
 import posix
 
-from qtools.accounts import entry
-from qtools.accounts.interface import Unknown
+from qtools.accounts import answer, entry
 from qtools.accounts.verifier import Verifier
-from qtools.chain.office import Office
-from qtools.errors import EXIT_DONE, EXIT_REFUSED, Expired, Failure, Refused
+from qtools.chain.alone.checks import DIALOGUES
+from qtools.chain.launch import launch
+from qtools.chain.office import MOST_RESPONSES, Office
+from qtools.errors import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+    Failure,
+    from_os_error,
+)
 from qtools.sessions.login import lasting_capabilities
-from qtools.system import guard
+from qtools.system import guard, verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qtools.accounts.interface import Identity, Source
-    from qtools.accounts.registry import Opener
+    from qtools.accounts.interface import Identity
+    from qtools.chain.alone.checks import Checks
+    from qtools.chain.launch import Launched
     from qtools.chain.request import Request
     from qtools.sessions.policy import Policy
-    from qtools.system.report import LoginReport
     from qtools.system.ucspi import TlsControl
-
-REMOTE_IP = b"TCPREMOTEIP"
-
-
-class Checks:
-    """What a verifier needs: sources not yet opened, and what it may tell whom.
-
-    openers: give the account sources. host: the client, as PAM and the log have it.
-    """
-
-    def __init__(
-        self, openers: "Sequence[Opener]", host: bytes, report: "LoginReport"
-    ) -> None:
-        self.openers = openers
-        self.host = host
-        self.report = report
-
-    def run(self, record: bytes, user: bytes, method: bytes) -> "Identity":
-        """Say who the record's user is, in the verifier; log whom it refuses.
-
-        Only here is known whether there is such a user; the client is not to know.
-        Raises: Failure.
-        """
-        guard.let_go()
-        posix.environ[entry.METHOD] = method
-        posix.environ[REMOTE_IP] = self.host
-        try:
-            return entry.check(record, self._sources(), method, allow_empty=False)
-        except Unknown:
-            self.report.unknown(user)
-            raise
-        except Expired:
-            self.report.expired(user)
-            raise
-        except Refused:
-            self.report.incorrect(user)
-            raise
-
-    def _sources(self) -> "list[Source]":
-        return [open_source() for open_source in self.openers]
 
 
 class Desk(Office):
@@ -79,13 +44,14 @@ class Desk(Office):
         policy: "Policy",
         stamp: bytes,
         control: "TlsControl | None",
-        checks: Checks,
+        checks: "Checks",
     ) -> None:
         super().__init__([], policy, stamp, None, control)
         self.guest: Identity | None = None
         self.variables: dict[bytes, bytes] = {}
         self._argv = argv
         self._checks = checks
+        self._reader = -1  # where the answer behind a dialogue comes from
         self._is_told = False  # the refusal under way is in the log already
 
     def note(self, told: "Request") -> None:
@@ -95,24 +61,40 @@ class Desk(Office):
             return
         self._checks.report.incorrect(told.user)
 
-    def _run_chain(self, asked: "Request") -> int:
-        """Have the record verified; give the code, 0 with a guest to serve."""
+    def _run_chain(self, asked: "Request") -> "int | bytes":
+        """Have the record verified; give the code, 0 with a guest to serve.
+
+        Or give what the verifier says before that.
+        """
         self._is_told = True
+        self._responses_left = MOST_RESPONSES
+        self.variables = {
+            b"POP3LANG": asked.language,
+            b"POP3CAPA": b"\n".join(lasting_capabilities(self._policy)),
+        }
         try:
-            code, who = self._verify(asked)
+            if asked.mechanism in DIALOGUES:
+                return self._await(self._begin(asked))
+            return self._receive(*self._verify(asked))
         except Failure as why:
             guard.complain(self._argv, str(why))
             return why.code
-        if who is not None:
-            self.guest = who
-            self.variables = {
-                b"POP3LANG": asked.language,
-                b"POP3CAPA": b"\n".join(lasting_capabilities(self._policy)),
-            }
-        return code
+
+    def _receive(self, code: int, who: "Identity | None") -> int:
+        """Take a verdict; keep the guest, if it is one who may come in.
+
+        Raises: Temporary.
+        """
+        if who is None:
+            return code
+        if not entry.may_be(who, allow_root=False):
+            self._checks.report.incorrect(who.name)
+            return EXIT_REFUSED
+        self.guest = who
+        return EXIT_DONE
 
     def _verify(self, asked: "Request") -> "tuple[int, Identity | None]":
-        """Give the exit code, and who it is when that is 0.
+        """Have a verifier say who it is; give the exit code, and that when it is 0.
 
         Raises: Temporary.
         """
@@ -120,13 +102,54 @@ class Desk(Office):
         def check() -> "Identity":
             for descriptor in self.unshared:
                 posix.close(descriptor)
-            method = asked.mechanism.encode()
-            return self._checks.run(asked.record, asked.user, method)
+            return self._checks.run(asked)
 
-        code, who = Verifier(check, self._argv, is_verbose=False).wait()
-        if who is None:
-            return code, None
-        if not entry.may_be(who, allow_root=False):
-            self._checks.report.incorrect(asked.user)
-            return EXIT_REFUSED, None
-        return EXIT_DONE, who
+        verifier = Verifier(check, self._argv, is_verbose=False)
+        verdict.hush()
+        return verifier.wait()
+
+    def _begin(self, asked: "Request") -> "Launched":
+        """Start a process that has a verifier speak with the client.
+
+        It has the shape of a chain, which popup's office knows how to carry messages
+        to; where that would run a program, it writes an answer to a pipe.
+        Raises: Temporary.
+        """
+        unshared, self.unshared = self.unshared, []
+
+        def hold() -> int:
+            posix.close(self._reader)
+            guard.let_go()
+            code, who = self._verify(asked)
+            posix.write(writer, answer.pack(code, who))
+            return EXIT_DONE
+
+        self._forget()
+        try:
+            self._reader, writer = posix.pipe2(posix.O_CLOEXEC)
+            begun = launch(hold, asked.record, {}, unshared, is_dialogue=True)
+        except OSError as why:
+            raise from_os_error(why, "start a verifier") from why
+        finally:
+            self.unshared = unshared
+        posix.close(writer)
+        return begun
+
+    def _await(self, launched: "Launched") -> "int | bytes":
+        """Wait for a verifier's message or verdict."""
+        code = super()._await(launched)
+        if isinstance(code, bytes):
+            return code
+        told = posix.read(self._reader, answer.ANSWER_OCTETS + 1)
+        self._forget()
+        try:
+            return self._receive(*answer.unpack(told))
+        except (ValueError, Failure) as why:
+            guard.complain(self._argv, f"the verifier gave no answer: {why}")
+            return EXIT_TEMPORARY
+
+    def _forget(self) -> None:
+        """Let go of the pipe of a dialogue that has ended, or that nobody finished."""
+        if self._reader >= 0:
+            posix.close(self._reader)
+        self._reader = -1

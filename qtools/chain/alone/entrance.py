@@ -13,7 +13,8 @@ import sys
 from qtools.accounts import entry
 from qtools.chain import split
 from qtools.chain.alone import manner
-from qtools.chain.alone.desk import Checks, Desk
+from qtools.chain.alone.checks import Checks
+from qtools.chain.alone.desk import Desk
 from qtools.chain.alone.speech import Speech
 from qtools.chain.dialogue import SERVED_REASON
 from qtools.chain.office import speak_for

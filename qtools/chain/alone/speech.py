@@ -4,7 +4,7 @@
 from time import monotonic
 
 from qtools.chain.dialogue import Dialogue
-from qtools.sessions.actions import Close, Trace, Verify, Wait
+from qtools.sessions.actions import Close, Respond, Trace, Verify, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,6 @@ class Speech(Dialogue):
         return max(seconds - passed, 0.0)
 
     def _consult(self, action: "Action") -> None:
-        if isinstance(action, Verify):
+        if isinstance(action, Verify | Respond):
             self._asked_at = monotonic()
         super()._consult(action)
