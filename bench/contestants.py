@@ -115,10 +115,15 @@ def debian(household: Household) -> list[Contestant]:
 
 def installed(household: Household) -> Path | None:
     """Give the folder of our own programs, installing them for this run if need be."""
+    return installed_below(household.folder)
+
+
+def installed_below(folder: Path) -> Path | None:
+    """Give the folder of our own programs, which may have to be below this one."""
     given = os.environ.get("BENCH_QTOOLS")
     if given:
         return Path(given) / "bin"
-    prefix = household.folder / "qtools"
+    prefix = folder / "qtools"
     if prefix.exists():
         return prefix / "bin"
     command = ("make", "-s", "install", f"PREFIX={prefix}")

@@ -19,6 +19,7 @@ PACKAGES = {
     "popa3d": "popa3d",
     "solid-pop3d": "solid-pop3d",
     "liblockfile1": "liblockfile1",
+    "poppassd": "poppassd",
     "dovecot-core": "dovecot",
     "dovecot-pop3d": "dovecot",
 }
