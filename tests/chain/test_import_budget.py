@@ -69,6 +69,18 @@ SCENARIOS = (
         b"Lunch on Thursday",
     ),
     Scenario(
+        "pop3d-login",
+        lambda tools, room: [tools.pop3d, "--accounts", f"db:{room}/accounts"],
+        b"USER ada\r\nPASS sesame\r\nRETR 1\r\nQUIT\r\n",
+        b"Lunch on Thursday",
+    ),
+    Scenario(
+        "pop3d-login-pam",
+        lambda tools, _: [tools.pop3d, "-A", "--delay", "0"],
+        b"USER nobody-at-all\r\nPASS wrong\r\n",
+        b"-ERR [",
+    ),
+    Scenario(
         "chain-scram",
         lambda tools, room: [
             *(tools.popup, "-d0", "-m", "scram-sha-256", "mx.example"),
