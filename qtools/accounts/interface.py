@@ -52,6 +52,20 @@ if TYPE_CHECKING:
             Raises: Temporary, Hard.
             """
 
+        def iterations(self) -> int:
+            """Give how often new keys are hashed; 0 is for as often as is usual.
+
+            Raises: Temporary, Hard.
+            """
+
+        def canonical(self, user: bytes) -> bytes:
+            """Give the one name of all that would lead to the same account.
+
+            There need be no such account: a stranger has one salt, however he writes
+            his name.
+            Raises: Temporary, Hard.
+            """
+
     class Changer(Protocol):
         """Changes one password: authenticate(), then change(), then end()."""
 

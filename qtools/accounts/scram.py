@@ -39,6 +39,7 @@ class Exchange:
         self._first: scram.First | None = None
         self._keys: scram.Keys | None = None
         self._holder: KeyHolder | None = None  # who knows the account and its keys
+        self._is_known = False
         self._sent = b""
         self._who: Identity | None = None
 
@@ -69,7 +70,8 @@ class Exchange:
     def final(self, message: bytes) -> bytes:
         """Take the client-final-message, give the server-final-message.
 
-        Raises: Refused on anything wrong; Expired; Temporary, Hard.
+        Raises: Unknown; Refused on anything else that is wrong; Expired; Temporary,
+        Hard.
         """
         first, keys = self._first, self._keys
         if first is None or keys is None:
@@ -82,10 +84,12 @@ class Exchange:
         agreed = scram.agreed_on(first, self._sent, final)
         is_proved = scram.is_proof(keys, agreed, final.proof)
         is_bound = digests.equal(final.binding, self._expected(first.header))
+        if not self._is_known:
+            raise Unknown("unknown account")
+        if self._holder is None:
+            raise Refused("an account without keys")
         if not (is_proved and is_bound and final.nonce == self._nonce):
             raise Refused("wrong password, or messages that were changed")
-        if self._holder is None:
-            raise Refused("unknown account, or one without keys")
         self._who = self._holder.identify(first.user)
         return scram.server_final(keys, agreed)
 
@@ -114,11 +118,13 @@ class Exchange:
         ]
         if not holders:
             raise Hard("no account source has keys for SCRAM")
+        invented = _invented(holders[0], user)  # for everybody: it takes its time
         for holder in holders:
             try:
                 text = holder.keys(user)
             except Unknown:
                 continue
+            self._is_known = True
             if not text:
                 break
             try:
@@ -127,7 +133,7 @@ class Exchange:
                 raise Temporary(f"keys of {user!r}: {why}") from why
             self._holder = holder
             return keys
-        return _invented(holders[0], user)
+        return invented
 
 
 def _invented(holder: "KeyHolder", user: bytes) -> scram.Keys:
@@ -135,10 +141,11 @@ def _invented(holder: "KeyHolder", user: bytes) -> scram.Keys:
 
     Raises: Temporary, Hard.
     """
-    asked = getattr(holder, "iterations", None)
-    iterations = (asked() if asked else 0) or scram.ITERATIONS
-    # Names are told apart as the sources do that: letters are the same in both cases.
-    return scram.invent_keys(holder.salt_key(), user.lower(), iterations)
+    return scram.invent_keys(
+        holder.salt_key(),
+        holder.canonical(user),
+        holder.iterations() or scram.ITERATIONS,
+    )
 
 
 def make_nonce() -> bytes:

@@ -51,6 +51,9 @@ class Keyring:
     def iterations(self) -> int:
         return 7
 
+    def canonical(self, user: bytes) -> bytes:
+        return user.lower()
+
 
 class Keyless:
     """A source without any, which is never asked."""
@@ -177,8 +180,16 @@ def test_one_without_keys_looks_like_a_stranger() -> None:
     keyring = Keyring(joe="secret")
     keyring.texts[b"zoe"] = b""
     assert salt_of(b"zoe", keyring) == salt_of(b"zoe")
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="without keys"):
         prove(ScramClient(b"zoe", b"secret"), exchange(keyring))
+
+
+def test_only_the_operator_hears_that_somebody_is_unknown() -> None:
+    made = exchange()
+    client = ScramClient(b"zoe", b"secret")
+    final = client.final(made.first(client.first()))
+    with pytest.raises(Unknown):
+        made.final(final)
 
 
 def test_the_first_that_knows_the_account_decides() -> None:

@@ -73,11 +73,11 @@ class Database:
         self._name = opening.printable(path)
         opening.check_mode(path, self._name)
         try:
-            self._connection, version = _open(path, self._name)
+            self._connection, self._version = _open(path, self._name)
         except sqlite.Failed as why:
             raise failure(why.code, str(why), self._name) from why
         self._account, self._keys = (
-            query % _FIND[version] for query in (_ACCOUNT, _KEYS)
+            query % _FIND[self._version] for query in (_ACCOUNT, _KEYS)
         )
 
     def close(self) -> None:
@@ -127,6 +127,14 @@ class Database:
             self._value(b"SELECT value FROM meta WHERE name = 'iterations'") or 0
         )
 
+    def canonical(self, user: bytes) -> bytes:
+        """Give the one name under which an account would be kept; see the interface."""
+        name, domain, local = _names(user)
+        if self._version == 1:
+            return name
+        row = self._row(b"SELECT (%b)" % _NAME, name, domain, local)
+        return row[0] if row else name
+
     def _refresh(self, row: list[bytes], secret: bytes) -> None:
         """Hash a secret anew when that is wanted, and never say that it failed."""
         wanted = self._value(b"SELECT value FROM meta WHERE name = 'method'")
@@ -140,12 +148,7 @@ class Database:
 
         Raises: Unknown, Hard, Temporary.
         """
-        try:
-            name = fold(user).encode()
-        except UnicodeDecodeError:
-            name = b""
-        local, at, domain = name.rpartition(b"@")
-        row = self._row(query, name, domain if at else b"", local if at else name)
+        row = self._row(query, *_names(user))
         if row is None:
             raise Unknown("unknown account")
         return row
@@ -164,6 +167,19 @@ class Database:
         except sqlite.Failed as why:
             raise failure(why.code, str(why), self._name) from why
         return None if row is None else [value or b"" for value in row]
+
+
+def _names(user: bytes) -> tuple[bytes, bytes, bytes]:
+    """Give the name, its domain and the name without it, as the queries want them.
+
+    The name is empty where it could be no account's.
+    """
+    try:
+        name = fold(user).encode()
+    except UnicodeDecodeError:
+        name = b""
+    local, at, domain = name.rpartition(b"@")
+    return name, domain if at else b"", local if at else name
 
 
 def _identity(row: list[bytes]) -> Identity:
