@@ -25,6 +25,7 @@ ROOTS = {
     "authuser": "qtools.accounts.authuser",
     "db": "qtools.accounts.db.reader",
     "pam": "qtools.accounts.pam.source",
+    "pam-change": "qtools.accounts.pam.change",
     "command": "qtools.accounts.command",
 }
 

@@ -9,6 +9,7 @@ from qtools.accounts.floor import is_above
 from qtools.accounts.refusals import NotAllowed
 from qtools.accounts.registry import VARIABLE
 from qtools.errors import Hard
+from qtools.linked import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def load(word: str, least_uid: int, *, is_for_user: bool = False) -> "Opener":
 
         opener = changer.load(name)
         return lambda: changer.DatabaseChanger(opener, where)
+    preload(PAM)
+    preload("pam-change")
     from qtools.accounts.pam import attempt, source
     from qtools.accounts.pam import change as pam
 
