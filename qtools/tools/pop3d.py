@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""pop3d: serve one user's Maildir over POP3.
+"""pop3d: serve Maildirs over POP3.
 
 `pop3d maildir` takes over from qmail-pop3d, from a login somebody else has checked;
 `pop3d -a` and `pop3d -u user` from mdpop3d where it is used like that; `pop3d` from
