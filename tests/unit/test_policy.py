@@ -47,6 +47,47 @@ def test_pop3auth(
     assert made.mechanisms == mechanisms
 
 
+SCRAM = {"mechanisms": "scram-sha-256-plus,scram-sha-256"}
+END_POINT = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "digits", "binding"),
+    [
+        ("TLSv1.3", END_POINT.hex(), END_POINT),
+        ("TLSv1.3", END_POINT.hex().upper(), END_POINT),
+        ("TLSv1.3", "ab" * 64, b"\xab" * 64),
+        ("TLSv1.3", "ab" * 65, b""),
+        ("TLSv1.3", "abc", b""),
+        ("TLSv1.3", "no", b""),
+        ("TLSv1.3", "", b""),
+        ("", END_POINT.hex(), b""),  # of a connection that somebody else had
+    ],
+)
+def test_what_a_login_can_be_bound_to(
+    protocol: str, digits: str, binding: bytes
+) -> None:
+    environ = {"SSL_PROTOCOL": protocol, "SSL_SERVER_END_POINT": digits}
+    made = policy(SCRAM, environ)
+    assert made.binding == binding
+    plus = [b"SCRAM-SHA-256-PLUS"] if binding else []
+    assert made.usable_mechanisms() == [*plus, b"SCRAM-SHA-256"]
+    assert made.knows(b"SCRAM-SHA-256-PLUS") is bool(binding)
+
+
+def test_inside_tls_there_is_another_binding() -> None:
+    made = policy(SCRAM, {"SSL_PROTOCOL": "x", "SSL_SERVER_END_POINT": "00"})
+    assert made.inside_tls(b"new").binding == b"new"
+    assert made.inside_tls().binding == b""
+    assert made.binding == b"\0"
+
+
+def test_a_mechanism_that_is_not_named_is_not_known() -> None:
+    made = policy({"mechanisms": "plain"}, {"SSL_PROTOCOL": "x"})
+    assert not made.knows(b"SCRAM-SHA-256")
+    assert not made.knows(b"NONSENSE")
+
+
 @pytest.mark.parametrize("has_control", [False, True])
 @pytest.mark.parametrize(
     ("word", "offers", "rule"),

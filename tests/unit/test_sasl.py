@@ -82,6 +82,53 @@ def test_cram_md5_that_is_none(answer: bytes) -> None:
         converse(b"CRAM-MD5", [answer])
 
 
+FIRST = b"n,,n=joe,r=x"
+BOUND_FIRST = b"p=tls-server-end-point,,n=joe,r=x"
+
+
+def test_scram_s_first_message_is_the_secret_of_the_record() -> None:
+    result = converse(b"SCRAM-SHA-256", [FIRST])
+    assert result == ([b""], (b"joe", FIRST, STAMP))
+    result = converse(b"SCRAM-SHA-256-PLUS", [BOUND_FIRST])
+    assert result == ([b""], (b"joe", BOUND_FIRST, STAMP))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"SCRAM-SHA-256", BOUND_FIRST),
+        (b"SCRAM-SHA-256-PLUS", FIRST),
+        (b"SCRAM-SHA-256", b"n,a=ann,n=joe,r=x"),
+        (b"SCRAM-SHA-256", b"n,,n=,r=x"),
+        (b"SCRAM-SHA-256", b"\0joe\0secret"),
+        (b"OAUTHBEARER", b"n,,\1auth=Bearer t\1\1"),
+        (b"OAUTHBEARER", b"n,a=joe,\1auth=Bearer \1\1"),
+        (b"OAUTHBEARER", b"n,a=joe,\1auth=Bearer a b\1\1"),
+        (b"OAUTHBEARER", b"n,a=joe,\1auth=Basic t\1\1"),
+        (b"OAUTHBEARER", b"n,a=joe,\1auth=Bearer t\1auth=Bearer u\1\1"),
+        (b"OAUTHBEARER", b"n,a=joe,\1auth=Bearer t\1"),
+        (b"OAUTHBEARER", b"n,a=joe,auth=Bearer t\1\1"),
+        (b"OAUTHBEARER", b"p=tls-server-end-point,a=joe,\1auth=Bearer t\1\1"),
+        (b"XOAUTH2", b"auth=Bearer t\1\1"),
+        (b"XOAUTH2", b"user=\1auth=Bearer t\1\1"),
+        (b"XOAUTH2", b"user=joe\1auth=Bearer t\1\1\1"),
+        (b"XOAUTH2", b"user=j\0e\1auth=Bearer t\1\1"),
+        (b"XOAUTH2", b"user=joe\1user=ann\1auth=Bearer t\1\1"),
+    ],
+)
+def test_messages_that_do_not_fit_their_mechanism(name: bytes, message: bytes) -> None:
+    with pytest.raises(sasl.Malformed):
+        converse(name, [message])
+
+
+def test_tokens() -> None:
+    message = b"n,a=j=2Coe,\1host=mx\1port=110\1auth=bEaReR t.o-k_e~n+/==\1\1"
+    _, result = converse(b"OAUTHBEARER", [message])
+    assert result == (b"j,oe", b"t.o-k_e~n+/==", STAMP)
+    _, result = converse(b"XOAUTH2", [b"user=j o e\1auth=Bearer t\1\1"])
+    assert result == (b"j o e", b"t", STAMP)
+
+
 @given(st.sampled_from(sorted(sasl.MECHANISMS)), st.lists(st.binary(), max_size=3))
 def test_any_answer_is_malformed_or_an_exchange(
     name: bytes, answers: list[bytes]
@@ -110,7 +157,11 @@ def test_decode_gives_octets_or_malformed(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"=", b"A", b"AB", b"ABC", b"AB=C", b"YQ==YQ==", b"Y Q==", b"YQ==\r", b"*"]
+    "line",
+    [
+        *(b"=", b"A", b"AB", b"ABC", b"AB=C", b"YQ==YQ==", b"Y Q==", b"YQ==\r", b"*"),
+        *(b"YR==", b"YWJ=", b"YWK="),  # bits behind the last octet
+    ],
 )
 def test_what_is_not_base64_to_the_letter(line: bytes) -> None:
     with pytest.raises(sasl.Malformed):

@@ -4,6 +4,7 @@
 import os
 import posix
 from collections.abc import Iterator
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 import pytest
 
@@ -82,6 +83,31 @@ def test_popup_may_have_gone(environ: dict[bytes, bytes]) -> None:
     verdict.tell(GREETED)
     assert VARIABLE not in environ
     os.close(writer)
+
+
+@pytest.mark.parametrize(
+    "word", [b"", b"x", b"-1", b"0", b"3", b"9", b"12345678", b"9" * 5000]
+)
+def test_a_dialogue_that_is_none(environ: dict[bytes, bytes], word: bytes) -> None:
+    """A number below ten is the chain's, and no business of this variable."""
+    environ[verdict.DIALOGUE] = word
+    assert verdict.dialogue() == -1
+    verdict.hush()
+    assert verdict.DIALOGUE not in environ
+    posix.fstat(0)
+
+
+def test_a_dialogue_is_closed_and_forgotten(
+    environ: dict[bytes, bytes], pipe: tuple[int, int]
+) -> None:
+    number = fcntl(pipe[1], F_DUPFD_CLOEXEC, verdict.LOWEST)
+    os.close(pipe[1])
+    environ[verdict.DIALOGUE] = b"%d" % number
+    assert verdict.dialogue() == number
+    verdict.hush()
+    assert verdict.dialogue() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        posix.fstat(number)
 
 
 def test_the_last_who_listens_is_told(pipe: tuple[int, int]) -> None:
