@@ -98,10 +98,9 @@ def _know_client(environ: dict[bytes, bytes]) -> bytes:
 
 
 def _log(values: "Values", address: bytes) -> PwdLog:
-    name = values.get("syslog-facility", changelog.FACILITY)
-    number = None if "log-stderr" in values else changelog.facility(name)
+    number = changelog.facility(values.get("syslog-facility", changelog.FACILITY))
     level = values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL)
-    return PwdLog(level, number, address)
+    return PwdLog(level, None if "log-stderr" in values else number, address)
 
 
 def _prepare(

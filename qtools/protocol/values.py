@@ -32,7 +32,7 @@ _ATOM = re.compile(rb"[A-Za-z0-9]+")
 _UNPRINTABLE = re.compile(rb'[\x00-\x1f\x7f"\\]')
 
 _ESCAPED = {b"r": b"\r", b"n": b"\n", b"e": b"\n", b"t": b"\t"}
-_ESCAPES = {b"\r": rb"\r", b"\n": rb"\e", b"\t": rb"\t", b'"': rb"\"", b"\\": b"\\\\"}
+_ESCAPES = {b'"': b'\\"', b"\\": b"\\\\"}
 
 
 class Malformed(ValueError):
@@ -125,6 +125,7 @@ def _string(text: bytes) -> bytes:
 
 
 def _escape(found: "re.Match[bytes]") -> bytes:
+    # Of the names of control characters, readers know different ones.
     return _ESCAPES.get(found[0]) or b"\\%03d" % found[0][0]
 
 

@@ -100,7 +100,7 @@ def test_what_a_text_says(text: bytes, value: "values.Value") -> None:
         (b"client1.com", b'"client1.com"'),
         (b"", b'""'),
         (b'say "\\', rb'"say \"\\"'),
-        (b"a\nb\r\t\0\x7f", rb'"a\eb\r\t\000\127"'),
+        (b"a\nb\r\t\0\x7f", rb'"a\010b\013\009\000\127"'),
         ({b"B": b"x y", b"A": b"1"}, b'{A=1;B="x y";}'),
         ([b"a", 1, None, Block(b"\1\2\3")], b"(a,#1,#NULL#,[AQID])"),
         ([[], {}], b"((),{})"),

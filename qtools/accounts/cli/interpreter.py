@@ -141,13 +141,13 @@ class Interpreter:
         registry.verify([open_source()], user, secret, b"")
 
     def _who(self) -> str:
-        return self._user.decode("utf-8", "replace") or "administrator"
+        return self._user.decode("utf-8", "surrogateescape") or "administrator"
 
 
 def _subject(call: "Call") -> str:
     """Give what a change was about, for the log."""
     given = (call.text(name) for name in ("account", "domain") if name in call)
-    return " ".join(text.decode("utf-8", "replace") for text in given)
+    return " ".join(text.decode("utf-8", "surrogateescape") for text in given)
 
 
 def _answer(result: "Value | Done") -> bytes:

@@ -39,7 +39,7 @@ def write_log(errand: "Errand") -> Done:
     except Malformed:
         datum = text
     shown = datum if isinstance(datum, bytes) else text
-    errand.log(int(level), shown[:MOST_TEXT_OCTETS].decode("utf-8", "replace"))
+    errand.log(int(level), shown[:MOST_TEXT_OCTETS].decode("utf-8", "surrogateescape"))
     return DONE
 
 
