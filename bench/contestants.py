@@ -154,6 +154,7 @@ def qtools(household: Household, *, every_way: bool) -> list[Contestant]:
             row("qtools no split", "1.7", "--no-split"),
             row("qtools exec", "", "--exec", "--exec"),
             row("qtools exec no split", "4.0", "--no-split --exec", "--exec"),
+            Contestant("pop3d alone", (pop3d, "--accounts", "system")),
         ]
         accounts = database(household, place)
         if accounts is not None:
@@ -161,6 +162,7 @@ def qtools(household: Household, *, every_way: bool) -> list[Contestant]:
             rows += [
                 row("qtools db", "", "", source),
                 row("qtools db no split", "2.3", "--no-split", source),
+                Contestant("pop3d alone db", (pop3d, *source.split())),
             ]
     return rows
 
