@@ -5,17 +5,21 @@ The modules are the system's own, told what to do by a service in a private /etc
 """
 
 import os
-from collections.abc import Iterator
+import signal
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from qtools.system.ffi.crypt import Crypt
 from tests.chain import warm
 from tests.chain.popup import HOSTNAME, Client
-from tests.chain.warm import Server
+from tests.chain.warm import Server, children_of
 from tests.conftest import Tools
-from tests.estate import Estate
+from tests.estate import CHANGED, NEVER, Estate
+from tests.faults import tree
 from tests.support import wait_for
 
 UID = 4242
@@ -55,7 +59,17 @@ class Inn:
             path.chmod(0o755)
         os.mkfifo(room / "gate")
         self.settle("joe")
-        self.serve(f"auth required pam_exec.so expose_authtok quiet {room}/check")
+        self._gate = os.open(room / "gate", os.O_RDWR)
+        check = f"pam_exec.so expose_authtok quiet {room}/check"
+        self.serve(
+            f"auth [success=1 default=ignore] {check}",  # its failure is a system error
+            "auth requisite pam_deny.so",
+            "auth required pam_permit.so",
+        )
+
+    def let_go_on(self) -> None:
+        """Have one check go on that waits."""
+        os.write(self._gate, b"go on\n")
 
     def serve(self, *lines: str) -> None:
         """Have these modules look at passwords."""
@@ -113,6 +127,7 @@ class Inn:
         return path.read_text().splitlines() if path.exists() else []
 
     def close(self) -> None:
+        os.close(self._gate)
         for client in self._clients:
             client.hang_up()
         for server in self._servers:
@@ -143,3 +158,234 @@ def test_a_session_is_opened_and_closed(inn: Inn) -> None:
     client.send(b"QUIT\r\n")
     client.reply()
     wait_for(lambda: inn.read("sessions")[1:] == ["close_session joe 127.0.0.1"])
+
+
+class Family(NamedTuple):
+    """Who is there while somebody is served: by pid."""
+
+    verifier: int
+    keeper: int
+    nursery: int
+    session: int
+
+
+def family(server: Server) -> Family:
+    """Give them, for one session behind one verifier."""
+    found: dict[bool, tuple[int, int]] = {}
+    for child in children_of(server.pid):
+        for below in children_of(child):
+            found[tree.look(below).uids[1] == UID] = child, below
+    return Family(*found[False], *found[True])
+
+
+def is_closed(inn: Inn) -> bool:
+    opened = inn.read("sessions").count("open_session joe 127.0.0.1")
+    return opened == inn.read("sessions").count("close_session joe 127.0.0.1") > 0
+
+
+def has_left(pid: int) -> Callable[[], bool]:
+    return lambda: not tree.is_there(pid)
+
+
+def test_sessions_of_one_process_are_closed_one_by_one(inn: Inn) -> None:
+    server = inn.open()
+    processes = set()
+    for _ in range(3):
+        client = inn.log_in(server)
+        assert client.reply() == OK
+        processes.add(family(server).session)
+        client.send(b"QUIT\r\n")
+        assert client.rest() == OK
+        wait_for(lambda: is_closed(inn))
+    opened = ["open_session joe 127.0.0.1", "close_session joe 127.0.0.1"]
+    assert inn.read("sessions") == 3 * opened
+    assert len(processes) == 1
+
+
+def test_a_wrong_password_holds_up_nobody(inn: Inn) -> None:
+    """Its module waits until all others have been served."""
+    inn.settle("ann")
+    server = inn.open("--verifiers", "1")
+    slow = inn.log_in(server, "joe", "slow")
+    wait_for(lambda: "joe slow" in inn.read("tried"))
+    others = [inn.log_in(server, "ann") for _ in range(20)]
+    for client in others:
+        assert client.reply() == OK
+        client.send(b"QUIT\r\n")
+        assert client.rest() == OK
+    assert "joe went on" not in inn.read("tried")
+    inn.let_go_on()
+    assert slow.reply() == REFUSED
+    assert inn.read("tried").count("joe went on") == 1
+
+
+def test_no_more_at_once_than_there_is_room_for(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1", "--verifier-processes", "2")
+    slow = [inn.log_in(server, "joe", f"slow{number}") for number in range(2)]
+    wait_for(lambda: len(inn.read("tried")) == 2)
+    waiting = inn.log_in(server)
+    other = inn.client(server)
+    assert other.ask(b"NOOP") == OK
+    assert len(inn.read("tried")) == 2
+    inn.let_go_on()
+    assert waiting.reply() == OK
+    assert f"joe {SECRET}" in inn.read("tried")
+    inn.let_go_on()
+    assert [client.reply() for client in slow] == [REFUSED] * 2
+
+
+@pytest.mark.parametrize("who", ["session", "verifier", "nursery"])
+def test_whoever_is_killed_a_session_is_closed(inn: Inn, who: str) -> None:
+    server = inn.open("--verifiers", "1")
+    client = inn.log_in(server)
+    assert client.reply() == OK
+    there = family(server)
+    os.kill(getattr(there, who), signal.SIGKILL)
+    if who == "session":
+        assert client.rest() == b""
+    else:
+        wait_for(has_left(getattr(there, who)))
+        if who == "verifier":
+            server.errors.until("a verifier ended with -9; a new one comes")
+        else:
+            server.errors.until("the nursery ended with -9; a new one comes")
+        client.send(b"STAT\r\n")
+        assert client.reply().startswith(b"+OK 1 ")
+        assert not is_closed(inn)
+        assert tree.is_there(there.keeper)
+        client.send(b"QUIT\r\n")
+        assert client.rest() == OK
+    wait_for(lambda: is_closed(inn))
+    wait_for(has_left(there.keeper))
+    server.errors.text = ""  # so was it to be
+
+
+def test_a_keeper_that_is_killed_leaves_the_session_alone(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1")
+    client = inn.log_in(server)
+    assert client.reply() == OK
+    there = family(server)
+    os.kill(there.keeper, signal.SIGKILL)
+    wait_for(lambda: there.keeper not in children_of(there.verifier))
+    client.send(b"STAT\r\nQUIT\r\n")
+    assert client.rest().startswith(b"+OK 1 ")
+
+
+def test_a_session_that_outlives_its_crew_is_closed(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1")
+    client = inn.log_in(server)
+    assert client.reply() == OK
+    there = family(server)
+    server.signal(signal.SIGHUP)
+    wait_for(has_left(there.verifier))
+    other = inn.log_in(server)
+    assert other.reply() == OK
+    assert not is_closed(inn)
+    for each in (client, other):
+        each.send(b"QUIT\r\n")
+        assert each.rest() == OK
+    wait_for(lambda: is_closed(inn))
+    wait_for(has_left(there.keeper))
+
+
+def test_the_master_waits_for_the_last_to_close(inn: Inn) -> None:
+    """A service manager kills what is left when he has ended."""
+    server = inn.open("--verifiers", "1")
+    client = inn.log_in(server)
+    assert client.reply() == OK
+    there = family(server)
+    server.signal(signal.SIGTERM)
+    client.send(b"QUIT\r\n")
+    assert client.rest() == OK
+    assert server.code() == 0
+    assert is_closed(inn)
+    assert not tree.is_there(there.keeper)
+
+
+def test_a_module_that_crashes_is_temporary_and_nobody_elses_trouble(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1")
+    slow = inn.log_in(server, "joe", "slow")
+    wait_for(lambda: "joe slow" in inn.read("tried"))
+    crashing = inn.log_in(server, "joe", "crash")
+    assert crashing.reply() == TEMPORARY
+    server.errors.until("a check has ended without an answer")
+    inn.let_go_on()
+    assert slow.reply() == REFUSED
+    assert "a new one comes" not in server.errors.text
+
+
+def test_a_check_that_takes_too_long_is_temporary(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1", "--verify-timeout", "1")
+    slow = inn.log_in(server, "joe", "slow")
+    assert inn.log_in(server).reply() == OK
+    assert slow.reply() == TEMPORARY
+    assert "a new one comes" not in server.errors.text
+
+
+def test_a_digest_is_no_password(inn: Inn) -> None:
+    server = inn.open(popup="-d0 -m cram-md5,plain")
+    client = inn.client(server)
+    client.send(b"AUTH CRAM-MD5\r\n")
+    assert client.reply().startswith(b"+ ")
+    client.send(b2a_base64(b"joe " + b"0" * 32, newline=False) + b"\r\n")
+    assert client.reply() == REFUSED
+    assert inn.read("tried") == []
+    client.send(b"AUTH PLAIN " + b2a_base64(b"\0joe\0" + SECRET.encode()))
+    assert client.reply() == OK
+
+
+def test_unix_users(inn: Inn) -> None:
+    inn.settle("old", UID + 1, f"{CHANGED}:0:10:7:::")
+    inn.settle("gone", UID + 2, f"{CHANGED}:0:{NEVER}:7::{CHANGED + 1}:")
+    inn.serve("auth required pam_unix.so nodelay", "account required pam_unix.so")
+    server = inn.open()
+    expected = {
+        ("joe", SECRET): OK,
+        ("joe", "wrong"): REFUSED,
+        ("nobody", "wrong"): REFUSED,
+        ("no-such", SECRET): REFUSED,
+        ("old", SECRET): EXPIRED,
+        ("old", "wrong"): REFUSED,
+        ("gone", SECRET): REFUSED,
+    }
+    clients = {words: inn.log_in(server, *words) for words in expected}
+    assert {words: client.reply() for words, client in clients.items()} == expected
+
+
+def test_a_foreign_checker_decides(inn: Inn) -> None:
+    checker = inn.room / "foreign"
+    checker.write_text(
+        "#!/bin/sh\n"
+        f'env >{inn.room}/told; tr "\\000" "\\n" <&3 | grep -qx {SECRET} || exit 1\n'
+        f'export USER=joe HOME={inn.room}/joe; cd "$HOME"\n'
+        f'exec setpriv --reuid {UID} --regid {UID} --clear-groups "$@"\n'
+    )
+    checker.chmod(0o755)
+    server = inn.open(accounts=f"command:{checker}")
+    good, bad = inn.log_in(server), inn.log_in(server, secret="wrong")
+    assert good.reply() == OK
+    good.send(b"STAT\r\n")
+    assert good.reply().startswith(b"+OK 1 ")
+    assert bad.reply() == REFUSED
+    assert "TCPREMOTEIP=127.0.0.1" in inn.read("told")
+    assert "POP3METHOD=User" in inn.read("told")
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_many(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1", "--per-source", "0")
+    first = inn.log_in(server)
+    assert first.reply() == OK
+    verifier = family(server).verifier
+    before = tree.count(verifier)
+    for _ in range(4):
+        clients = [inn.log_in(server) for _ in range(8)]
+        clients += [inn.log_in(server, "joe", "wrong") for _ in range(8)]
+        for client in clients:
+            client.reply()
+            client.send(b"QUIT\r\n")
+            client.rest()
+    wait_for(lambda: tree.count(verifier) == before)
+    assert len(children_of(verifier)) == 1
+    assert not tree.zombies(verifier)
+    assert inn.read("sessions").count("open_session joe 127.0.0.1") == 33

@@ -83,31 +83,31 @@ class SolitaryVerifier(Verifier):
         gc.collect()
         gc.freeze()  # what isn't looked at isn't copied
         worker = self._worker
-        worker.send(packets.head(packets.ROOM, 0, self._most), waits=True)
         self._loop.register(worker.descriptor, EPOLLIN)
-        while True:
-            for descriptor, _ in self._loop.poll(self._patience()):
-                code = self._attend(descriptor)
-                if code is not None:
-                    return code
-            try:
+        try:
+            worker.send(packets.head(packets.ROOM, 0, self._most), waits=True)
+            while True:
+                for descriptor, _ in self._loop.poll(self._patience()):
+                    code = self._attend(descriptor)
+                    if code is not None:
+                        return code
                 self._expire()
-            except BrokenPipeError:
-                return EXIT_DONE
+        except BrokenPipeError:
+            return EXIT_DONE
 
     def _attend(self, descriptor: int) -> int | None:
-        """Take what has come; give an exit code when this is the end."""
+        """Take what has come; give an exit code when this is the end.
+
+        Raises: BrokenPipeError.
+        """
         if descriptor == self._worker.descriptor:
             received = self._worker.receive()
             return self._hear(*received) if received else None
         attempt = self._attempts.get(descriptor)
         if attempt is None:
             self._bury(descriptor)
-            return None
-        try:
+        else:
             self._hear_attempt(attempt)
-        except BrokenPipeError:
-            return EXIT_DONE
         return None
 
     def _patience(self) -> float | None:
