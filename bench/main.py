@@ -9,7 +9,18 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from bench import check, endure, login, memory, peers, poppassd, retr, secure, serve
+from bench import (
+    accounts,
+    check,
+    endure,
+    login,
+    memory,
+    peers,
+    poppassd,
+    retr,
+    secure,
+    serve,
+)
 from bench.cost import BenchError, become_subreaper
 from bench.network import leave_for_own_network
 from bench.people import sweep
@@ -25,6 +36,7 @@ _PARTS = {
     "check": check,
     "tls": secure,
     "memory": memory,
+    "accounts": accounts,
     "poppassd": poppassd,
     "endure": endure,
 }
