@@ -68,7 +68,7 @@ class Verifier:
         posix.close(self._reader)
         if self._is_to_stay(received):
             return answer.unpack(received)
-        posix.close(self._lifeline)
+        self.release()
         status = posix.waitpid(self._pid, 0)[1]
         if status != 0:
             raise Temporary(f"the verifier ended with wait status {status}")
@@ -92,7 +92,9 @@ class Verifier:
 
     def release(self) -> None:
         """Have what was begun ended now, where the user doesn't come in after all."""
-        posix.close(self._lifeline)
+        lifeline, self._lifeline = self._lifeline, -1
+        if lifeline >= 0:
+            posix.close(lifeline)
 
 
 def _serve(
