@@ -85,9 +85,9 @@ def database(room: Path) -> Bank:
             accounts.add(user.encode(), support.OWNER, bytes(home), b"")
             accounts.set_secret(user.encode(), secret, "sha512", clear=True)
     query = "SELECT value FROM credential WHERE kind = 'hash'"
-    stored = [row[0] for row in accounts._execute(query)]
-    stored += [accounts._execute("SELECT value FROM meta").fetchone()[0]]
-    accounts._connection.close()
+    query += " UNION ALL SELECT value FROM meta WHERE name = 'decoy'"
+    stored = [bytes(row[0] or b"") for row in accounts._execute(query)]  # type: ignore[arg-type]  # blobs
+    accounts.close()
     return Bank(f"db:{path}", [*USERS], secrets, stored)
 
 

@@ -227,7 +227,7 @@ def test_an_authuser_file(store: Store) -> None:
     lines = [
         b"joe:old\n",
         b"# comment: with a colon\n",
-        b"#:@ex.org:uid=7 gid=8 home=/home/%d/%u\n",
+        b"#:@ex.org:uid=7 gid=8 home=/home/joe/%d/%u\n",
         b"Joe@ex.org:{CRYPT}qtFrQNeTIbABC \n",
         b"JOE:" + HASH,
         b"off:secret",
@@ -238,7 +238,7 @@ def test_an_authuser_file(store: Store) -> None:
     assert report.faults == []
     one, two, three = entries(store)
     assert (one.user, one.made) == (b"joe", {"hash": HASH})
-    assert (two.user, two.home) == (b"joe@ex.org", b"/home/ex.org/joe")
+    assert (two.user, two.home) == (b"joe@ex.org", b"/home/joe/ex.org/joe")
     assert two.ids == (7, 8)
     assert two.made == {"hash": b"qtFrQNeTIbABC"}
     assert (three.user, three.made["clear"]) == (b"off", b"secret")
