@@ -120,6 +120,64 @@ class Launched:
         return posix.waitstatus_to_exitcode(posix.waitpid(self._pid, 0)[1])
 
 
+class _Ends:
+    """Both ends of what is between here and the next program."""
+
+    def __init__(self, record: bytes, *, is_dialogue: bool) -> None:
+        """Open them, with the record on its way.
+
+        Raises: OSError, nothing being left behind then.
+        """
+        self._is_dialogue = is_dialogue
+        self._opened: list[int] = []
+        try:
+            self._reader = self._fill(record)
+            self.notes, self._noting = self._open(posix.pipe())
+            if is_dialogue:
+                self._channel, self._dialogue = self._open(_make_channel())
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, ends: tuple[int, int]) -> tuple[int, int]:
+        self._opened += ends
+        return ends
+
+    def _fill(self, record: bytes) -> int:
+        """Give the reading end of a pipe that holds the record and nothing else."""
+        reader, writer = posix.pipe()
+        self._opened.append(reader)
+        posix.write(writer, record)  # 4096 octets fit into any pipe
+        posix.close(writer)
+        return reader
+
+    def close(self) -> None:
+        """Close all of them."""
+        for descriptor in self._opened:
+            posix.close(descriptor)
+
+    def keep(self) -> "_socket.socket | None":
+        """Close what is the child's; give the channel to its verifier."""
+        posix.close(self._reader)
+        posix.close(self._noting)
+        if not self._is_dialogue:
+            return None
+        posix.close(self._dialogue)
+        return _socket.socket(fileno=self._channel)
+
+    def lay_out(self) -> None:
+        """In the child: put them where the next program expects them."""
+        posix.close(self.notes)
+        posix.environ[verdict.VARIABLE] = b"%d" % _move_up(self._noting)
+        if self._is_dialogue:
+            posix.close(self._channel)
+            posix.environ[DIALOGUE] = b"%d" % _move_up(self._dialogue)
+        if self._reader != RECORD_DESCRIPTOR:
+            posix.dup2(self._reader, RECORD_DESCRIPTOR)
+            posix.close(self._reader)
+        posix.set_inheritable(RECORD_DESCRIPTOR, True)
+
+
 def launch(
     run: "Callable[[], int]",
     record: bytes,
@@ -135,64 +193,33 @@ def launch(
     have more to say than a verdict.
     Raises: OSError, nothing being left behind then.
     """
-    reader = _filled_pipe(record)
-    opened = [reader]
+    ends = _Ends(record, is_dialogue=is_dialogue)
     try:
-        notes, noting = posix.pipe()
-        opened += [notes, noting]
-        ours, theirs = _channel() if is_dialogue else (-1, -1)
-        opened += [ours, theirs] if is_dialogue else []
         pid = posix.fork()
     except OSError:
-        for descriptor in opened:
-            posix.close(descriptor)
+        ends.close()
         raise
     if not pid:
 
         def become(_argv: list[str]) -> int:
-            for descriptor in (notes, *unshared):
+            for descriptor in unshared:
                 posix.close(descriptor)
-            if is_dialogue:
-                posix.close(ours)
-                posix.environ[DIALOGUE] = b"%d" % _keep(theirs)
-            _lay_out(reader, noting)
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+            ends.lay_out()
             posix.environ.update(variables)
             return run()
 
         posix._exit(guard.guarded(become, sys.argv))
-    posix.close(reader)
-    posix.close(noting)
-    if is_dialogue:
-        posix.close(theirs)
-    return Launched(pid, notes, _socket.socket(fileno=ours) if is_dialogue else None)
+    return Launched(pid, ends.notes, ends.keep())
 
 
-def _channel() -> tuple[int, int]:
+def _make_channel() -> tuple[int, int]:
     """Give both ends of a socket pair that carries whole messages."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     return ours.detach(), theirs.detach()
 
 
-def _filled_pipe(record: bytes) -> int:
-    """Give the reading end of a pipe that holds the record and nothing else."""
-    reader, writer = posix.pipe()
-    posix.write(writer, record)  # 4096 octets fit into any pipe
-    posix.close(writer)
-    return reader
-
-
-def _lay_out(reader: int, noting: int) -> None:
-    """In the child: put descriptors and signals where the next program expects them."""
-    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-    kept = _keep(noting)
-    if reader != RECORD_DESCRIPTOR:
-        posix.dup2(reader, RECORD_DESCRIPTOR)
-        posix.close(reader)
-    posix.set_inheritable(RECORD_DESCRIPTOR, True)
-    posix.environ[verdict.VARIABLE] = b"%d" % kept
-
-
-def _keep(descriptor: int) -> int:
+def _move_up(descriptor: int) -> int:
     """Have a descriptor survive the exec, and out of the way of the chain's own."""
     kept = fcntl(descriptor, F_DUPFD, LOWEST)
     posix.close(descriptor)
