@@ -14,7 +14,7 @@ from time import time
 
 from qtools.accounts import hashes
 from qtools.accounts.interface import Identity, Unknown
-from qtools.errors import Hard, Refused, Temporary
+from qtools.errors import Expired, Hard, Refused, Temporary
 from qtools.system.ffi.shadow import Entry, Tables
 
 TYPE_CHECKING = False
@@ -122,10 +122,12 @@ def check_age(entry: Entry, today: int) -> None:
     if 0 <= entry.expiry <= today:
         raise Refused("the account has expired")
     if entry.change == 0:
-        raise Refused("the password has to be changed first")
+        raise Expired("the password has to be changed first")
     if entry.change > 0 and entry.most >= 0 and entry.change + entry.most < today:
         is_closed = 0 <= entry.grace < today - entry.change - entry.most
-        raise Refused("the account is closed" if is_closed else "the password expired")
+        if is_closed:
+            raise Refused("the account is closed")
+        raise Expired("the password expired")
 
 
 def _tail(path: bytes) -> bytes:
