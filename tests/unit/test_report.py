@@ -7,7 +7,7 @@ import syslog
 import pytest
 
 from qtools.system import fdio, report
-from qtools.system.report import Report
+from qtools.system.report import LoginReport, Report
 
 
 @pytest.fixture
@@ -31,6 +31,26 @@ def test_a_session_in_two_lines(logged: list[tuple[int, str]]) -> None:
             "[192.0.2.7][joe] quit (3/120 msgs/bytes left, 1/40 deleted)",
         ),
     ]
+
+
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_what_is_told_before_a_login(
+    logged: list[tuple[int, str]], *, is_quiet: bool
+) -> None:
+    told = LoginReport(b"192.0.2.7", is_quiet=is_quiet)
+    told.trace(b"USER joe")
+    told.incorrect(b"joe")
+    told.unknown(b"x] [y")
+    told.expired(b"ann")
+    told.ended("quit")
+    info, debug = syslog.LOG_INFO, syslog.LOG_DEBUG
+    assert logged[:4] == [
+        (debug, "[192.0.2.7] < USER joe"),
+        (info, "[192.0.2.7] login incorrect for [joe]"),
+        (info, r"[192.0.2.7] user unknown: [x\x5d\x20\x5by]"),
+        (info, "[192.0.2.7] password expired for [ann]"),
+    ]
+    assert logged[4:] == ([] if is_quiet else [(info, "[192.0.2.7] quit before login")])
 
 
 def test_octets_may_be_unknown(logged: list[tuple[int, str]]) -> None:
