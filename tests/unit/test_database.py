@@ -135,18 +135,24 @@ def test_a_new_secret_replaces_all_of_the_old(path: bytes) -> None:
     Database(path).verify(b"joe", b"other", b"")
 
 
+def octets(path: bytes) -> bytes:
+    """Give what is in the file and in its log."""
+    names = (os.fsdecode(path), os.fsdecode(path) + "-wal")
+    return b"".join(Path(name).read_bytes() for name in names)
+
+
 def test_what_is_replaced_or_removed_is_wiped(path: bytes) -> None:
     secret = b"unmistakable secret"
     with Store(path) as accounts:
         accounts.add(b"joe", None, b"/", b"")
         accounts.set_secret(b"joe", secret, "", clear=True)
-    assert secret in Path(os.fsdecode(path)).read_bytes()
+    assert secret in octets(path)
     with Store(path) as accounts:
         accounts.set_secret(b"joe", b"other secret", "", clear=True)
-    assert secret not in Path(os.fsdecode(path)).read_bytes()
+    assert secret not in octets(path)
     with Store(path) as accounts:
         accounts.remove(b"joe")
-    assert b"other secret" not in Path(os.fsdecode(path)).read_bytes()
+    assert b"other secret" not in octets(path)
 
 
 def test_the_decoy_follows_the_method(path: bytes) -> None:

@@ -23,7 +23,7 @@ from qtools.accounts.refusals import (
     NoDomain,
     Unfit,
 )
-from qtools.errors import Failure, Refused
+from qtools.errors import Failure, Refused, Temporary
 from qtools.protocol import digests, scram
 
 HASH = hashes.make(b"secret", "md5")
@@ -625,6 +625,26 @@ def test_a_commit_that_fails_changes_nothing(
     with accounts:
         accounts.add(b"ann", None, b"/", b"")
     assert names(accounts) == ["ann"]
+
+
+def test_a_full_disk_changes_nothing(path: bytes) -> None:
+    accounts = Store(path)
+    with accounts:
+        accounts.add(b"joe", None, b"/", b"")
+    pages = accounts._execute("PRAGMA page_count")[0][0]
+    accounts._execute(f"PRAGMA max_page_count = {pages!s}")
+    with pytest.raises(Temporary, match="full"), accounts:
+        add_until_full(accounts)
+    assert names(accounts) == ["joe"]
+    with accounts:
+        accounts.set_enabled(b"joe", is_enabled=False)
+    assert not accounts.show(b"joe").is_enabled
+
+
+def add_until_full(accounts: Store) -> None:
+    for number in range(1000):
+        accounts.add(b"user%d" % number, None, b"/" + b"x" * 500, b"")
+        accounts.set_aliases(b"user%d" % number, [f"alias{number}"])
 
 
 LOCALS = st.sampled_from(["joe", "ann", "bob"])

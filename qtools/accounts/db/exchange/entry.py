@@ -26,10 +26,22 @@ HASH_OCTETS = 511  # crypt(3) has no longer ones
 
 # What stands in front of a hash, by the names that other programs give to methods.
 PREFIXES = {
+    b"MD5": (b"$1$",),
     b"MD5-CRYPT": (b"$1$",),
     b"SHA256-CRYPT": (b"$5$",),
     b"SHA512-CRYPT": (b"$6$",),
     b"BLF-CRYPT": (b"$2a$", b"$2b$", b"$2y$"),
+}
+
+
+# The most that a check may be told to spend, by method (see hashes.cost_of): about a
+# second. One line of a file could hold up all logins otherwise.
+MOST_COSTS = {
+    "sha256": 3_000_000,
+    "sha512": 3_000_000,
+    "bcrypt": 14,
+    "yescrypt": hashes.CRYPT_DIGITS.index(b"D"),
+    "gost-yescrypt": hashes.CRYPT_DIGITS.index(b"D"),
 }
 
 
@@ -66,6 +78,9 @@ class Entry:
             raise Unfit("the password is locked, or no hash")
         if not stored.startswith(prefixes):
             raise Unfit("the hash is of another method than is said")
+        method = hashes.STRENGTHS.get(hashes.method_of(stored), "")
+        if hashes.cost_of(stored) > MOST_COSTS.get(method, hashes.cost_of(stored)):
+            raise Unfit("checking this hash would take too long")
         self.made[HASH] = stored
 
     def set_clear(self, secret: bytes) -> None:
