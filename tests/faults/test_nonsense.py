@@ -33,6 +33,9 @@ KINDS = range(packets.ASK, packets.ROOM + 1)
 SENTENCES = [
     ask_for(b"joe", SECRET),
     ask_for(b"joe", b"0" * 32, b"<1.2@x>", "Apop"),
+    ask_for(b"joe", b"n,,n=joe,r=0", mechanism="Scram-Sha-256"),
+    packets.head(packets.RESPOND, 7) + packets.fields(b"c=biws,r=0,p=MA=="),
+    packets.head(packets.WITHDRAW, 7),
     packets.head(packets.WANT, 0, 3),
     packets.head(packets.LAUNCH, 7) + packets.fields(b"", ENVIRONMENT, TAG),
     packets.head(packets.TIRED),
@@ -140,8 +143,8 @@ class OnlyBulletin:
 
 @pytest.mark.slow
 @given(packet=PACKETS, kind=st.sampled_from([crews.WORKER, crews.VERIFIER, crews.TLS]))
-@example(packet=SENTENCES[4], kind=crews.VERIFIER)
-@example(packet=SENTENCES[4], kind=crews.WORKER)
+@example(packet=packets.head(packets.TIRED), kind=crews.VERIFIER)
+@example(packet=packets.head(packets.TIRED), kind=crews.WORKER)
 def test_the_master_obeys_few_words(packet: bytes, kind: str) -> None:
     premises = cast("Any", OnlyBulletin())
     master = StillMaster(premises, lambda: premises, ["popserver"])
@@ -194,7 +197,7 @@ class Way(Listener):
 
 
 @given(packet=PACKETS | st.binary(min_size=51, max_size=51))
-@example(packet=SENTENCES[5])
+@example(packet=packets.pack_tally(packets.NOTHING))
 def test_a_session_is_ended_by_whatever_it_says(packet: bytes) -> None:
     told: list[bytes] = []
     sessions = Sessions(begin, lambda *_: None, told.append, Limits(9, 9, 9))

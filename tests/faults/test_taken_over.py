@@ -5,16 +5,21 @@ Whatever that is, nobody is let in who has not shown that he may, no mail is rea
 whoever speaks nonsense is sent away and replaced.
 """
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import md5
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from qtools.accounts import answer
 from qtools.accounts.interface import Identity
-from qtools.errors import EXIT_REFUSED
+from qtools.errors import EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol.record import RECORD_OCTETS
 from qtools.server.channel import PACKET_OCTETS, Channel
 from qtools.server.warm import packets
@@ -30,7 +35,8 @@ from tests.faults.impostor import (
     receive,
 )
 from tests.faults.tree import NURSERY, SESSION, VERIFIER
-from tests.support import OWNER, wait_for
+from tests.scram import ScramClient
+from tests.support import OWNER, TOP, wait_for
 
 
 @pytest.fixture
@@ -169,6 +175,169 @@ def test_no_other_name_is_let_in(chain: Chain, user: bytes) -> None:
     assert code_of(verifier, ask_for(user, b"")) in (EXIT_REFUSED, 2)
 
 
+# Dialogues.
+
+
+def respond(data: bytes) -> bytes:
+    return packets.head(packets.RESPOND, IDENTIFIER) + packets.fields(data)
+
+
+class Proving:
+    """What has to be known of a village to ask an account database instead."""
+
+    def __init__(self, room: Path) -> None:
+        home = room / "home"
+        for folder in ("", "tmp", "new", "cur"):
+            (home / "Maildir" / folder).mkdir(parents=True, exist_ok=True)
+        path = room / "database"
+        self.source = f"db:{path}"
+        command = [str(TOP / "bin/popaccount"), "--db", str(path)]
+        who = ("--home", home, "--uid", OWNER[0], "--gid", OWNER[1])
+        for words in (
+            ["init"],
+            ["add", "joe", "--stdin", "--hash", "md5", *map(str, who)],
+        ):
+            given = [sys.executable, *command, *words]
+            subprocess.run(given, input=SECRET + b"\n", check=True)
+
+
+@pytest.fixture
+def proving(room: Path) -> Iterator[Chain]:
+    made = Chain(cast("Village", Proving(room)), "--verifiers", "2")
+    yield made
+    made.close()
+
+
+def scram_of(verifier: Channel, scram: ScramClient, wire: Wire) -> bytes:
+    """Begin a dialogue; give what the client would answer."""
+    wire.asks(verifier, ask_for(b"joe", scram.first(), mechanism="Scram-Sha-256"))
+    found, _ = receive(verifier)
+    assert packets.read_head(found)[:2] == (packets.CHALLENGE, IDENTIFIER)
+    (challenge,) = packets.read_fields(found, 1)
+    assert wire.rest() == b"", "nothing of the connection is kept"
+    return scram.final(challenge)
+
+
+def test_who_proves_that_he_knows_is_let_in(proving: Chain, wire: Wire) -> None:
+    """So that a refusal of the others means something."""
+    verifier = proving.worker.verifier()
+    scram, other = ScramClient(b"joe", SECRET), Wire()
+    final = scram_of(verifier, scram, other)
+    other.close()
+    third = Wire()
+    third.asks(verifier, respond(final))
+    found, _ = receive(verifier)
+    assert packets.read_fields(found, 1) == [scram.expected]
+    third.close()
+    assert code_of(verifier, respond(b""), wire) == 0
+    assert code_of(verifier, respond(b"")) == EXIT_REFUSED
+    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+
+
+ANSWERS = {
+    "nothing": b"",
+    "a name": b"joe",
+    "no proof": b"c=biws,r=rOprNGfwEbeRWgbNEkqO",
+    "zeros": bytes(2048),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_dialogue_ends_over_nonsense(proving: Chain, answer: str) -> None:
+    verifier = proving.worker.verifier()
+    assert code_of(verifier, respond(ANSWERS[answer])) == EXIT_REFUSED
+    scram, wire = ScramClient(b"joe", SECRET), Wire()
+    final = scram_of(verifier, scram, wire)
+    wire.close()
+    assert code_of(verifier, respond(ANSWERS[answer])) == EXIT_REFUSED
+    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+
+
+def test_what_is_withdrawn_is_forgotten(proving: Chain) -> None:
+    verifier = proving.worker.verifier()
+    withdraw = packets.head(packets.WITHDRAW, IDENTIFIER)
+    verifier.send(withdraw)
+    scram, wire = ScramClient(b"joe", SECRET), Wire()
+    final = scram_of(verifier, scram, wire)
+    wire.close()
+    for _ in range(3):
+        verifier.send(withdraw)
+    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+
+
+def test_an_answer_to_another_verifier_is_refused(proving: Chain) -> None:
+    one, other = proving.worker.verifier(), proving.worker.verifier()
+    scram, wire = ScramClient(b"joe", SECRET), Wire()
+    final = scram_of(one, scram, wire)
+    wire.close()
+    assert code_of(other, respond(final)) == EXIT_REFUSED
+    fresh = Wire()
+    scram_of(other, ScramClient(b"joe", SECRET), fresh)
+    fresh.close()
+    assert code_of(other, respond(final)) == EXIT_REFUSED
+
+
+# Processes for attempts.
+
+
+class Waiting:
+    """What has to be known of a village to ask a program that waits for the test."""
+
+    def __init__(self, room: Path) -> None:
+        self.told, gate, program = room / "told", room / "gate", room / "program"
+        os.mkfifo(gate)
+        self.gate = os.open(gate, os.O_RDWR)
+        program.write_text(
+            f"#!/bin/sh\nenv >>{self.told}\nread -r word <{gate}\nexit 1\n"
+        )
+        program.chmod(0o755)
+        self.source = f"command:{program}"
+
+
+def test_no_more_processes_than_there_may_be(room: Path) -> None:
+    waiting = Waiting(room)
+    words = ("--verifiers", "1", "--verifier-processes", "3")
+    chain = Chain(cast("Village", waiting), *words)
+    try:
+        verifier = chain.worker.verifier()
+        packet, _ = receive(verifier)
+        assert packet == packets.head(packets.ROOM, 0, 3)
+        wires = [Wire() for _ in range(8)]
+        for number, wire in enumerate(wires):
+            wire.asks(verifier, numbered(RIGHT, number))
+        found = [packets.read_head(receive(verifier)[0]) for _ in range(5)]
+        assert found == [(packets.ANSWER, n, EXIT_TEMPORARY) for n in range(3, 8)]
+        os.write(waiting.gate, b"go on\n" * 3)
+        found = [packets.read_head(receive(verifier)[0]) for _ in range(3)]
+        assert sorted(found) == [(packets.ANSWER, n, EXIT_REFUSED) for n in range(3)]
+        for wire in wires:
+            assert wire.rest() == b""
+            wire.close()
+    finally:
+        os.close(waiting.gate)
+        chain.close()
+
+
+def test_variables_cannot_choose_what_a_program_does(room: Path) -> None:
+    waiting = Waiting(room)
+    chain = Chain(cast("Village", waiting), "--verifiers", "1")
+    try:
+        verifier = chain.worker.verifier()
+        receive(verifier)
+        names = (b"LD_PRELOAD", b"PATH", b"HOME", b"QTOOLS_EXEC", b"PYTHONPATH")
+        variables = b"\0".join(name + b"=/evil" for name in names)
+        variables += b"\0TCPREMOTEIP=192.0.2.1\0POP3METHOD=User"
+        os.write(waiting.gate, b"go on\n")
+        packet = ask_for(b"joe", SECRET, variables=variables)
+        assert code_of(verifier, packet) == EXIT_REFUSED
+    finally:
+        os.close(waiting.gate)
+        chain.close()
+    told = waiting.told.read_text()
+    assert "TCPREMOTEIP=192.0.2.1\n" in told
+    assert "/evil" not in told
+
+
 # Packets that no login worker sends.
 
 JOE = answer.pack(0, Identity(b"joe", *OWNER, home=b"/"))
@@ -186,6 +355,11 @@ NONSENSE = {
     "drain": packets.head(packets.DRAIN),
     "verifier": packets.head(packets.VERIFIER),
     "stamps": packets.head(packets.STAMPS) + packets.fields(b"<1.2@x>"),
+    "challenge": packets.head(packets.CHALLENGE, 7) + packets.fields(b"r=1"),
+    "room": packets.head(packets.ROOM, 0, 9),
+    "withdraw with more": packets.head(packets.WITHDRAW, 7) + packets.fields(b""),
+    "long answer": packets.head(packets.RESPOND, 7) + packets.fields(bytes(2049)),
+    "two answers": packets.head(packets.RESPOND, 7) + packets.fields(b"c=", b"c="),
     "want with more": packets.head(packets.WANT, 0, 4) + b"x",
     "zero": packets.head(0) + FIELDS,
     "mechanism": packets.head(packets.ASK, 7, 99) + FIELDS,

@@ -100,3 +100,26 @@ def test_what_is_no_client_is_declined_without_a_leak(
         )
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert len(book.told) == 1
+
+
+@pytest.mark.parametrize(("lifelines", "came"), [(0, 2), (1, 3), (2, 3), (255, 2)])
+def test_more_than_was_said_to_come_is_from_no_verifier(
+    book: Book, lifelines: int, came: int
+) -> None:
+    who = Identity(b"joe", os.getuid(), os.getgid(), home=b"/")
+    fields = packets.fields(answer.pack(0, who), b"", b"tag")
+    packet = packets.head(packets.LAUNCH, 7, lifelines) + fields
+    with pytest.raises(ValueError, match="one client too many"):
+        book.sessions.launch(packet, [0] * came)
+    assert not book.told
+
+
+def test_a_session_whose_lifeline_did_not_come_is_declined(book: Book) -> None:
+    who = Identity(b"joe", os.getuid(), os.getgid(), home=b"/")
+    fields = packets.fields(answer.pack(0, who), b"", b"tag")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        packet = packets.head(packets.LAUNCH, 7, 1) + fields
+        book.sessions.launch(packet, [theirs.fileno()])
+        assert ours.recv(100).startswith(b"-ERR [SYS/TEMP]")
+    assert [packets.unpack_ended(told)[1].code for told in book.told] == [111]
