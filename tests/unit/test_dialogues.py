@@ -39,6 +39,9 @@ class Keys:
     def canonical(self, user: bytes) -> bytes:
         return user
 
+    def iterations(self) -> int:
+        return 0
+
     def salt_key(self) -> bytes:
         return b"salt"
 
