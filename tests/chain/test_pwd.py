@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from qtools.protocol import digests
+from qtools.accounts.cli.interpreter import HANDLERS
+from qtools.accounts.cli.rights import DOMAIN_RIGHTS, SERVER_RIGHTS
+from qtools.accounts.cli.vocabulary import SETTERS
+from qtools.chain import pwdservice
+from qtools.protocol import codes, digests
+from qtools.protocol.commands import COMMANDS
+from qtools.server.pwd import settings as server_options
 from tests.chain.alone import Alone
 from tests.chain.pwdclient import SECRET, Bureau, VendorClient
 from tests.conftest import Tools
-from tests.support import OWNER, need_root, wait_for
+from tests.support import OWNER, TOP, need_root, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -414,3 +420,21 @@ def test_what_is_wrong_is_told_before_a_word_is_said(
     assert code == 100
     assert errors.startswith("poppassd: ")
     assert reason in errors
+
+
+def test_the_page_tells_every_command_and_every_code() -> None:
+    page = (TOP / "man8/poppassd.8").read_text(encoding="ascii")
+    told = page.partition(".Sh COMMAND LINE INTERFACE")[2]
+    for command in COMMANDS:
+        if command.name in HANDLERS and command.name != "NOOP":
+            assert f".It {command.usage()} Ta " in told, command.name
+    for name in vars(codes):
+        code = getattr(codes, name)
+        if name.isupper() and isinstance(code, bytes) and len(code) == 3:
+            assert code.decode() in told, name
+    for right in (*SERVER_RIGHTS[:3], *DOMAIN_RIGHTS[:3]):
+        assert right in told
+    for key in SETTERS:
+        assert key.decode() in told or key == b"UseAppPassword"
+    for row in (*pwdservice.OPTIONS, *server_options.OPTIONS):
+        assert f"-{row.name}" in page
