@@ -128,11 +128,14 @@ class Office:
 
         Gives SERVED, or the code with which it refused: an exit code, negative for a
         signal; or a message for the client, whose answer is to be given to respond().
-        A dialogue that asks more often than a client may is refused unheard. So is one
-        with another challenge: it could play back a digest heard before.
+        A dialogue that asks more often than a client may, or in a way that no client
+        may, is refused unheard. So is one with another challenge: it could play back a
+        digest heard before.
         """
         self._attempts_left -= 1
-        if self._attempts_left < 0 or not asked.record.endswith(self._challenge):
+        is_ours = asked.record.endswith(self._challenge)
+        is_open = self._policy.allows(asked.mechanism)
+        if self._attempts_left < 0 or not is_ours or not is_open:
             return EXIT_REFUSED
         self.mechanism, self.user = asked.mechanism, asked.user
         self._language = asked.language

@@ -140,6 +140,15 @@ class Policy:
         is_bound = name in self.mechanisms and sasl.MECHANISMS[name].is_bound
         return name in self.mechanisms and (bool(self.binding) or not is_bound)
 
+    def allows(self, word: str) -> bool:
+        """Tell whether a login by this way, as the log has it, can be asked about."""
+        if word == "User":
+            return self.can_use_password()
+        if word == "Apop":
+            return self.can_apop()
+        rows = map(sasl.MECHANISMS.__getitem__, self.usable_mechanisms())
+        return any(row.word == word for row in rows)
+
     def usable_mechanisms(self) -> list[bytes]:
         """Give the SASL mechanisms that are open now, in the order announced."""
         return [

@@ -246,6 +246,19 @@ def test_no_verdict_on_another_challenge(siege: Siege) -> None:
     assert siege.count() == 0
 
 
+@pytest.mark.parametrize("mechanism", ["Apop", "Cram-Md5", "Scram-Sha-256", "Xoauth2"])
+def test_no_verdict_in_a_way_that_no_client_may_ask(
+    siege: Siege, mechanism: str
+) -> None:
+    asked = Request(VERIFY, mechanism=mechanism, record=RECORD)
+
+    def hostile(window: Window) -> tuple[int, str]:
+        return (0, "quit") if window.verify(asked) == 1 else (111, "eof")
+
+    assert siege.run(hostile) == (0, "quit")
+    assert siege.count() == 0
+
+
 def test_tls_where_there_is_none(siege: Siege) -> None:
     def hostile(window: Window) -> tuple[int, str]:
         answer = window._ask(Request(START_TLS))

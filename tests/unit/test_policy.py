@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.chain import front
+from qtools.chain import front, request
 from qtools.errors import Hard
 from qtools.sessions.policy import Policy
 from qtools.system.options import Values
@@ -80,6 +80,33 @@ def test_inside_tls_there_is_another_binding() -> None:
     assert made.inside_tls(b"new").binding == b"new"
     assert made.inside_tls().binding == b""
     assert made.binding == b"\0"
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "words"),
+    [
+        ({}, {}, {"User", "Plain", "Login"}),
+        ({}, {"POP3AUTH": "apop"}, {"Apop"}),
+        (
+            {"mechanisms": "cram-md5"},
+            {"POP3AUTH": "+apop"},
+            {"User", "Apop", "Cram-Md5"},
+        ),
+        ({"plaintext": "refuse"}, {"POP3AUTH": "+apop"}, {"Apop"}),
+        ({}, {"UCSPITLS": "!"}, set()),
+        (SCRAM, {}, {"User", "Scram-Sha-256"}),
+        (
+            {"mechanisms": "scram-sha-256-plus,xoauth2", "plaintext": "refuse"},
+            {"SSL_PROTOCOL": "x", "SSL_SERVER_END_POINT": "00"},
+            {"User", "Scram-Sha-256-Plus", "Xoauth2"},
+        ),
+    ],
+)
+def test_the_ways_in_by_their_words(
+    options: dict[str, str], environ: dict[str, str], words: set[str]
+) -> None:
+    made = policy(options, environ, has_control=True)
+    assert set(filter(made.allows, request.MECHANISMS)) == words
 
 
 def test_a_mechanism_that_is_not_named_is_not_known() -> None:
