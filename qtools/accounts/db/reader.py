@@ -30,7 +30,8 @@ SELECT id FROM account WHERE user = (%b)
 UNION ALL SELECT account FROM alias WHERE name = (%b) LIMIT 1
 """ % (_NAME, _NAME)
 _ACCOUNT = b"""
-SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, h.value, c.value, a.id
+SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, h.value, c.value, a.id,
+    (SELECT value FROM meta WHERE name = 'method')
 FROM account AS a
 LEFT JOIN credential AS h ON h.account = a.id AND h.kind = 'hash'
 LEFT JOIN credential AS c ON c.account = a.id AND c.kind = 'clear'
@@ -137,7 +138,7 @@ class Database:
 
     def _refresh(self, row: list[bytes], secret: bytes) -> None:
         """Hash a secret anew when that is wanted, and never say that it failed."""
-        wanted = self._value(b"SELECT value FROM meta WHERE name = 'method'")
+        wanted = row[9]
         if wanted and hashes.is_weaker(row[6], wanted.decode("ascii", "replace")):
             from qtools.accounts.db import rehash  # once in the life of a hash
 
