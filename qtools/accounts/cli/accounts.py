@@ -2,7 +2,7 @@
 """Commands about accounts.
 
 Each takes an errand and gives a datum, or DONE. Those that change anything run inside
-a transaction.
+a transaction, but for set_password().
 """
 
 from qtools.accounts.cli import names, rights, settings, storage, vocabulary
@@ -101,9 +101,12 @@ def _write(errand: "Errand", user: bytes, pairs: "dict[bytes, Value]") -> None:
 
 
 def set_password(errand: "Errand") -> Done:
-    """Set a password."""
-    user = errand.subject()
-    settings.set_secret(errand.store, user, errand.call.text("password"))
+    """Set a password, in a transaction of its own."""
+    user, store = errand.subject(), errand.store
+    keeping = settings.Keeping(store, user)
+    with store:
+        keeping.set(store, user, errand.call.text("password"))
+        errand.subject()  # still
     return DONE
 
 

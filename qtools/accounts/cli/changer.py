@@ -57,17 +57,26 @@ class DatabaseChanger:
             raise NotAllowed("nobody has logged in")
         store = Store(self._path)
         try:
+            self._check(store)
+            keeping = settings.Keeping(store, self._user)
             with store:
-                try:
-                    account = store.show(self._user)
-                except NoAccount:
-                    raise NotAllowed(DENIED) from None
-                if not (account.may_change and account.is_enabled):
-                    raise NotAllowed(DENIED)
-                settings.set_secret(store, self._user, new)
+                keeping.set(store, self._user, new)
+                self._check(store)  # still
         finally:
             store.close()
         self.has_changed = True
+
+    def _check(self, store: Store) -> None:
+        """Make sure that the account may change its password.
+
+        Raises: NotAllowed; Temporary, Hard.
+        """
+        try:
+            account = store.show(self._user)
+        except NoAccount:
+            raise NotAllowed(DENIED) from None
+        if not (account.may_change and account.is_enabled):
+            raise NotAllowed(DENIED)
 
     def settle(self) -> str:
         """Tell the hook, when nobody waits any more; give what went wrong with that."""

@@ -103,8 +103,12 @@ class Interpreter:
 
     def _change(self, call: "Call", handler: "Handler") -> bytes:
         """Carry out what changes something, and have it on disk."""
-        with self._store:
+        result: Value | Done
+        if handler is accounts.set_password:  # which hashes before its transaction
             result = handler(self._errand(call))
+        else:
+            with self._store:
+                result = handler(self._errand(call))
         self.has_changed = True
         self._log(MAJOR, f"{self._who()}: {call.command.name} {_subject(call)}")
         return _answer(result)

@@ -3,7 +3,6 @@
 
 from qtools.accounts.cli.vocabulary import ALL, NO, NONE, YES, read_kept
 from qtools.accounts.db.secrets import CLEAR
-from qtools.accounts.limits import check_secret
 from qtools.accounts.refusals import Unfit
 
 TYPE_CHECKING = False
@@ -20,8 +19,8 @@ def write(store: "Store", user: bytes, made: "Draft") -> None:
 
     Raises: NoAccount, Unfit; Temporary, Hard.
     """
-    if made.secret:  # first: hashing takes time, and the transaction's lock is not on
-        set_secret(store, user, made.secret, made.kept)
+    if made.secret:
+        Keeping(store, user, made.kept).set(store, user, made.secret)
     elif _wants_clear(made.kept) is False:
         drop_clear(store, user)
     if made.may_change is not None:
@@ -52,22 +51,34 @@ def write_place(store: "Store", user: bytes, place: "dict[str, Value]") -> None:
     store.set_place(user, ids, _octets(home), _octets(maildir))
 
 
-def set_secret(
-    store: "Store",
-    user: bytes,
-    secret: bytes,
-    changes: "Mapping[str, bytes | None] | None" = None,
-) -> None:
-    """Set a password, kept by the method and in the forms that the account asks for.
+class Keeping:
+    """How an account's next password is to be kept.
 
-    changes: settings that are about to be set, as they are kept.
-    Raises: NoAccount, Unfit; Temporary, Hard.
+    To be found out before the transaction: hashing takes time, and is done without its
+    lock only where the password is the first thing in it.
     """
-    check_secret(secret)
-    kept: dict[str, bytes | None] = {**store.settings(user), **(changes or {})}
-    method = read_kept(kept.get("PasswordEncryption") or b'""')
-    clear = _wants_clear(kept)
-    store.set_secret(user, secret, _octets(method).decode(), clear=clear)
+
+    def __init__(
+        self,
+        store: "Store",
+        user: bytes,
+        changes: "Mapping[str, bytes | None] | None" = None,
+    ) -> None:
+        """Find out; changes: settings that are about to be set, as they are kept.
+
+        Raises: NoAccount, Unfit; Temporary, Hard.
+        """
+        kept: dict[str, bytes | None] = {**store.settings(user), **(changes or {})}
+        method = read_kept(kept.get("PasswordEncryption") or b'""')
+        self._method = _octets(method).decode("ascii", "replace")
+        self._clear = _wants_clear(kept)
+
+    def set(self, store: "Store", user: bytes, secret: bytes) -> None:
+        """Set the password.
+
+        Raises: NoAccount, Unfit; Temporary, Hard.
+        """
+        store.set_secret(user, secret, self._method, clear=self._clear)
 
 
 def drop_clear(store: "Store", user: bytes) -> None:
