@@ -160,13 +160,13 @@ class Service:
     def _report(self) -> Report | None:
         """Make the report to syslog, where one is wanted."""
         given = self._given
-        host = remote_host(given)
+        host = remote_host(given)  # which may raise, whether it is needed or not
         if not (self._is_bare or "syslog" in given or "debug" in given):
             return None
         user = self._guest.user if self._guest else octets(given.get("username", ""))
         user = user or posix.environ.get(b"LOGNAME") or own_name()
         is_quiet = "quiet" in given or not (self._is_bare or "syslog" in given)
-        return Report(host or peer_address(0), user, is_quiet=is_quiet)
+        return Report(host or far_end(), user, is_quiet=is_quiet)
 
 
 def _converse(
@@ -229,6 +229,11 @@ def remote_host(given: "Values") -> bytes:
     if host is None:
         raise Hard(f"variable {given['rhost-var']} is not set")
     return host
+
+
+def far_end() -> bytes:
+    """Give the address of whoever is connected, or "unknown"."""
+    return peer_address(0).removeprefix(b"::ffff:")
 
 
 def octets(text: str) -> bytes:

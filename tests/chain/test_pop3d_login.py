@@ -434,12 +434,17 @@ class TestProcesses:
         assert held.startswith("socket:")
         assert child.parent == parent.pid
 
-    def test_who_serves_is_the_user_and_alone(self, start: Start) -> None:
+    def test_who_serves_is_the_user_and_alone(
+        self, start: Start, village: Village
+    ) -> None:
         client = start()
         log_in(client)
         (only,) = client.processes()
         assert only.pid == client.process.pid
         assert (only.uid, only.capabilities) == (OWNER[0], 0)
+        held = {os.readlink(link) for link in Path(f"/proc/{only.pid}/fd").iterdir()}
+        assert str(village.accounts) not in held
+        assert len([place for place in held if place.startswith("socket:")]) <= 2
         status = Path(f"/proc/{only.pid}/status").read_text(encoding="ascii")
         assert re.search(rf"^Uid:(\t{OWNER[0]}){{4}}$", status, re.MULTILINE)
         assert re.search(rf"^Gid:(\t{OWNER[1]}){{4}}$", status, re.MULTILINE)

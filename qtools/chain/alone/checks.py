@@ -7,6 +7,7 @@ from qtools.accounts import entry
 from qtools.accounts.interface import Unknown
 from qtools.errors import Expired, Refused
 from qtools.protocol import sasl
+from qtools.system.fdio import UNKNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Checks:
         Raises: Failure.
         """
         posix.environ[entry.METHOD] = asked.mechanism.encode()
-        posix.environ[REMOTE_IP] = self.host
+        if self.host != UNKNOWN:
+            posix.environ[REMOTE_IP] = self.host
         try:
             return self._identify(asked)
         except Unknown:

@@ -18,7 +18,15 @@ from qtools.chain.alone.desk import Desk
 from qtools.chain.alone.speech import Speech
 from qtools.chain.dialogue import SERVED_REASON
 from qtools.chain.office import speak_for
-from qtools.chain.service import Guest, Service, idle_seconds, octets, remote_host
+from qtools.chain.service import (
+    MAILDIR,
+    Guest,
+    Service,
+    far_end,
+    idle_seconds,
+    octets,
+    remote_host,
+)
 from qtools.errors import EXIT_DONE, EXIT_TEMPORARY, Failure
 from qtools.protocol import tongue
 from qtools.sessions.login import Login
@@ -76,7 +84,7 @@ class Entrance:
         words = manner.account_words(given, environ)
         self._idle_seconds = idle_seconds(given, is_bare=True)
         self._control = ucspi.tls_control(environ)
-        host = remote_host(given) or fdio.peer_address(0)
+        host = remote_host(given) or far_end()
         self._report = LoginReport(host, is_quiet="quiet" in given)
         self._named = octets(given.get("maildir", "")) or environ.get(b"MAILDIR", b"")
         has_control = self._control is not None
@@ -133,5 +141,5 @@ class Entrance:
         privileges.become(who.uid, who.gid, who.groups, who.home)
         entry.set_environment(who)
         posix.environ.update(self.desk.variables)
-        maildir = who.maildir or self._named or b"Maildir"
+        maildir = who.maildir or self._named or MAILDIR
         return Service(self._argv, self._given, [], Guest(self.desk.user, maildir))
