@@ -24,7 +24,7 @@ from tests.chain.warm import Server
 from tests.conftest import Tools
 from tests.faults import tree
 from tests.scram import ScramClient
-from tests.support import OWNER, PATIENCE_SECONDS, free_port, wait_for
+from tests.support import OWNER, PATIENCE_SECONDS, free_port, need, wait_for
 
 WAYS = ("plain", "stls", "at once")
 TLS_WAYS = WAYS[1:]
@@ -33,6 +33,7 @@ REFUSED = b"-ERR [AUTH] authorization failed\r\n"
 TEMPORARY = b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"
 CANCELLED = b"-ERR authentication cancelled\r\n"
 OK = b"+OK \r\n"
+MESSAGE = "Subject: SCRAM\n\nfor joe\n"
 PLAIN, PLUS = b"SCRAM-SHA-256", b"SCRAM-SHA-256-PLUS"
 
 
@@ -71,10 +72,11 @@ class Inn:
         self._database = room / "accounts"
         self._servers: list[Server] = []
         self._clients: list[Client] = []
-        self._port = 0
+        self.port = 0
         home = room / "joe"
         for folder in ("", "tmp", "new", "cur"):
             (home / "Maildir" / folder).mkdir(parents=True, exist_ok=True)
+        (home / "Maildir/new/1.mx").write_text(MESSAGE)
         for place in (home, *home.rglob("*")):
             os.chown(place, *OWNER)
         uid, gid = map(str, OWNER)
@@ -88,10 +90,10 @@ class Inn:
 
     def open(self, *options: str, popup: str = "") -> Server:
         """Start it, with a port for TLS at once."""
-        self._port = free_port()
+        self.port = free_port()
         words = ["--certificate", str(self._pair.certificate)]
         words += ["--key", str(self._pair.key), "--tls-workers", "1", *options]
-        words += ["--listen", f"tls:127.0.0.1:{self._port}"]
+        words += ["--listen", f"tls:127.0.0.1:{self.port}"]
         mechanisms = "scram-sha-256-plus,scram-sha-256,plain"
         chain = ["popup", "-d0", "-m", mechanisms, *popup.split(), HOSTNAME]
         chain += ["checkpw", "-a", f"db:{self._database}", "pop3d", "Maildir"]
@@ -103,7 +105,7 @@ class Inn:
     def client(self, server: Server, way: str = "plain") -> Client:
         """Connect, read the greeting, begin TLS if that is the way."""
         if way == "at once":
-            held = socket.create_connection(("127.0.0.1", self._port), PATIENCE_SECONDS)
+            held = socket.create_connection(("127.0.0.1", self.port), PATIENCE_SECONDS)
             made: Client = TlsClient(held)
             assert made.reply() == b"+OK\r\n"
         elif way == "stls":
@@ -169,7 +171,7 @@ def test_a_session(inn: Inn, way: str) -> None:
     server = inn.open()
     client = inn.client(server, way)
     assert log_in(client, ScramClient(b"joe", b"sesame")) == OK
-    assert client.ask(b"STAT") == b"+OK 0 0\r\n"
+    assert client.ask(b"STAT").startswith(b"+OK 1 ")
     assert client.ask(b"QUIT") == OK
     server.log.until("Info::END::Scram-Sha-256 .*'joe' why=served .* end=quit")
     assert "Accept::AUTH::Scram-Sha-256 " in server.log.text
@@ -221,6 +223,37 @@ def test_who_does_not_know_the_password_is_refused(
     assert log_in(client, ScramClient(user, b"wrong")) == REFUSED
     assert client.rest() == b""
     assert server.log.text.count("Accept") == 0
+
+
+NOT_ALLOWED = 77  # EX_NOPERM, with which mpop reports a refused login
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_mpop(inn: Inn, room: Path, way: str) -> None:
+    server = inn.open()
+    port = inn.port if way == "at once" else server.port
+    fetched = room / "fetched"
+    for folder in ("tmp", "new", "cur"):
+        (fetched / folder).mkdir(parents=True)
+    for password, code in (("wrong", NOT_ALLOWED), ("sesame", 0)):
+        rows = (
+            *("account default", "host 127.0.0.1", f"port {port}"),
+            f"tls {'off' if way == 'plain' else 'on'}",
+            f"tls_starttls {'on' if way == 'stls' else 'off'}",
+            *(["tls_certcheck off"] if way != "plain" else []),
+            *("auth scram-sha-256", "user joe", f"password {password}"),
+            *("received_header off", f"uidls_file {room}/uidls"),
+            f"delivery maildir {fetched}",
+        )
+        config = room / "mpoprc"
+        config.write_text("\n".join(rows) + "\n")
+        config.chmod(0o600)
+        argv = [need("mpop", "mpop"), "-C", str(config)]
+        assert subprocess.run(argv, capture_output=True, check=False).returncode == code
+    assert [path.read_text() for path in fetched.glob("new/*")] == [MESSAGE]
+    server.log.until("Accept::AUTH::Scram-Sha-256 ")
+    assert server.log.text.count("Reject::AUTH::Scram-Sha-256 ") == 1
 
 
 def test_many_talk_at_the_same_time(inn: Inn) -> None:
