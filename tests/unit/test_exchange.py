@@ -292,6 +292,21 @@ def test_a_table_needs_few_columns(store: Store) -> None:
     assert "clear" not in entry.made
 
 
+def test_strangers_cost_what_most_of_the_newest_accounts_cost(store: Store) -> None:
+    with store:
+        store.add(b"old", None, b"/", b"")
+        store.set_secret(b"old", b"secret", "sha256")
+    database = Database(store._name.encode())
+    assert database.decoy().startswith(b"$5$")
+    lines = [b"a:" + HASH, b"b:" + HASH, b"c:$6$rounds=1000$salt$key"]
+    import_accounts(store, "passwd-file", lines)
+    assert database.decoy().startswith(b"$1$")
+    lines = [b"%d:$6$rounds=1000$salt$key" % number for number in range(9)]
+    import_accounts(store, "passwd-file", lines)
+    assert database.decoy().startswith(b"$6$rounds=1000$")
+    assert not hashes.matches(b"secret", database.decoy())
+
+
 @pytest.mark.parametrize("form", ["", "passwd", "csv:x", "passwd-file:ex.org"])
 def test_a_form_that_there_is_none_of(store: Store, form: str) -> None:
     with pytest.raises(Hard, match="there are authuser"):

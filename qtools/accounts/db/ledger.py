@@ -169,7 +169,7 @@ class Ledger:
         for row in self._rows(
             "SELECT CAST(value AS BLOB) FROM meta WHERE name = ?", name
         ):
-            return _octets(row[0])
+            return octets(row[0])
         return b""
 
     def _pairs(self, query: str, number: int) -> dict[str, bytes]:
@@ -177,7 +177,7 @@ class Ledger:
 
         Raises: Temporary, Hard.
         """
-        return {str(key): _octets(value) for key, value in self._execute(query, number)}
+        return {str(key): octets(value) for key, value in self._execute(query, number)}
 
     def _note(self, event: str, name: str, other: str = "") -> None:
         """Have the hook program told, when there is one, that something has changed."""
@@ -195,7 +195,8 @@ class Ledger:
             raise failure(why.code, str(why), self._name) from why
 
 
-def _octets(value: "Value") -> bytes:
+def octets(value: "Value") -> bytes:
+    """Give a value as octets; nothing is as good as none."""
     return value if isinstance(value, bytes) else str(value or "").encode()
 
 

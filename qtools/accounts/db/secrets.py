@@ -7,9 +7,11 @@ strong and no clear password, and the clear password where the account asks for 
 
 import os
 import time
+from collections import Counter
 
 from qtools.accounts import hashes
 from qtools.accounts.db.accounts import Accounts
+from qtools.accounts.db.ledger import octets
 from qtools.accounts.db.options import ITERATIONS, METHOD
 from qtools.accounts.db.preparation import prepared
 from qtools.accounts.limits import check_secret
@@ -17,6 +19,12 @@ from qtools.accounts.refusals import Unfit
 from qtools.protocol import scram
 
 DECOY_OCTETS = 16  # of randomness in the secret that nobody has
+
+NEWEST = 10_000  # accounts that are looked at to know what a check costs
+
+_NEWEST = """
+SELECT value FROM credential WHERE kind = 'hash' ORDER BY account DESC LIMIT ?
+"""
 
 HASH, CLEAR, SCRAM = "hash", "clear", "scram-sha-256"  # kinds of credentials
 
@@ -69,8 +77,15 @@ class Secrets(Accounts):
         if not made.keys() <= CREDENTIALS.keys():
             raise Unfit("no such kind of credential")
         self._put(self._touch(user, "password"), made)
-        if made.get(HASH) and not self._meta("decoy"):
-            self._change("REPLACE INTO meta VALUES ('decoy', ?)", _like(made[HASH]))
+
+    def refresh_decoy(self) -> None:
+        """Have strangers cost what most of the newest accounts cost."""
+        stored = [octets(row[0]) for row in self._execute(_NEWEST, NEWEST)]
+        kinds = [(hashes.method_of(each), hashes.cost_of(each)) for each in stored]
+        if stored:
+            commonest = Counter(kinds).most_common(1)[0][0]
+            decoy = _like(stored[kinds.index(commonest)])
+            self._change("REPLACE INTO meta VALUES ('decoy', ?)", decoy)
 
     def credentials(self, user: bytes) -> dict[str, bytes]:
         """Give the credentials of an account by kind, for an export.

@@ -67,6 +67,7 @@ def import_accounts(
                 _store(store, number, entry, report)
             if not skip_bad:
                 _check(report)
+            store.refresh_decoy()
     except _GivenUp:
         report.count = 0
         return report
