@@ -31,7 +31,7 @@ FILE_MODE = 0o644  # node_exporter reads it as another user
 COUNTER, GAUGE, SUMMARY = "counter", "gauge", "summary"
 
 REFUSALS = ("total", "source", "rules", "proxy")
-FAILURES = ("refused", "misuse", "hard", "temporary")
+FAILURES = ("refused", "expired", "misuse", "hard", "temporary")
 PROTOCOLS = ("TLSv1.2", "TLSv1.3")
 WORKERS = ("login", "tls", "verifier", "nursery")
 

@@ -40,6 +40,7 @@ esac
 [ "$secret" = {secret} ]
 """
 LOGGER = """#!/bin/sh
+[ $PAM_TYPE = close_session ] && [ -e {room}/slow ] && read -r word <{room}/gate
 echo "$PAM_TYPE $PAM_USER $PAM_RHOST" >>{room}/sessions
 """
 
@@ -294,12 +295,35 @@ def test_the_master_waits_for_the_last_to_close(inn: Inn) -> None:
     client = inn.log_in(server)
     assert client.reply() == OK
     there = family(server)
+    (inn.room / "slow").touch()
     server.signal(signal.SIGTERM)
     client.send(b"QUIT\r\n")
     assert client.rest() == OK
+    wait_for(has_left(there.nursery))
+    wait_for(has_left(there.verifier))
+    assert tree.is_there(there.keeper)
+    assert not is_closed(inn)
+    assert tree.is_there(server.pid)
+    inn.let_go_on()
     assert server.code() == 0
     assert is_closed(inn)
-    assert not tree.is_there(there.keeper)
+    wait_for(has_left(there.keeper))
+
+
+@pytest.mark.slow
+def test_the_master_does_not_wait_for_ever(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1")
+    client = inn.log_in(server)
+    assert client.reply() == OK
+    there = family(server)
+    (inn.room / "slow").touch()
+    server.signal(signal.SIGTERM)
+    client.send(b"QUIT\r\n")
+    assert server.code() == 0
+    server.errors.until("what sessions have begun does not end in time")
+    assert tree.is_there(there.keeper)
+    inn.let_go_on()
+    wait_for(has_left(there.keeper))
 
 
 def test_a_module_that_crashes_is_temporary_and_nobody_elses_trouble(inn: Inn) -> None:

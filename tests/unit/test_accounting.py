@@ -102,6 +102,7 @@ def test_an_accepted_login(books: Books) -> None:
     [
         (1, "", "refused"),
         (2, " code=2", "misuse"),
+        (3, " code=3", "expired"),
         (100, " code=100", "hard"),
         (111, " code=111", "temporary"),
         (77, " code=77", "temporary"),

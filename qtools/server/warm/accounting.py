@@ -7,6 +7,7 @@ other. See: logline, metrics.
 
 from qtools.errors import (
     EXIT_DONE,
+    EXIT_EXPIRED,
     EXIT_HARD,
     EXIT_MISUSE,
     EXIT_REFUSED,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _FAILURES = {
     EXIT_REFUSED: "refused",
+    EXIT_EXPIRED: "expired",
     EXIT_MISUSE: "misuse",
     EXIT_HARD: "hard",
 }
