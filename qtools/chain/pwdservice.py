@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
     values, rest = options.parse(argv, OPTIONS, USAGE)
     if rest:
         raise Hard(f"usage: {USAGE}")
-    idle = values.number("timeout", IDLE_SECONDS, 1)
+    idle = _settings(values)[0]
     log = _log(values, _know_client(posix.environ))
     control = ucspi.tls_control(posix.environ)
     desk, session = _prepare(values, log, control)
@@ -80,6 +80,15 @@ def run(argv: list[str]) -> int:
     return code
 
 
+def check(values: "Values") -> None:
+    """Find out what is wrong with options before there is a client to be told.
+
+    Raises: Hard, Temporary.
+    """
+    _settings(values)
+    _policy(values, _database(values)[1], has_control=False)
+
+
 def foresee(argv: list[str]) -> None:
     """Load the libraries of the account sources, to be had behind each fork.
 
@@ -97,10 +106,39 @@ def _know_client(environ: dict[bytes, bytes]) -> bytes:
     return address
 
 
+def _settings(values: "Values") -> tuple[int, int, int, int | None, int]:
+    """Give the numbers: idle, log's level, facility, least characters, delay.
+
+    Raises: Hard.
+    """
+    least = None
+    if "min-length" in values:
+        least = values.number("min-length", quality.LEAST_CHARACTERS, most=100)
+    return (
+        values.number("timeout", IDLE_SECONDS, 1),
+        values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL),
+        changelog.facility(values.get("syslog-facility", changelog.FACILITY)),
+        least,
+        values.number("fail-delay", FAIL_SECONDS, most=3600),
+    )
+
+
 def _log(values: "Values", address: bytes) -> PwdLog:
-    number = changelog.facility(values.get("syslog-facility", changelog.FACILITY))
-    level = values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL)
+    _, level, number, _, _ = _settings(values)
     return PwdLog(level, None if "log-stderr" in values else number, address)
+
+
+def _database(values: "Values") -> tuple[list[str], bytes, int]:
+    """Give the words of all sources, the database's file, which word names it.
+
+    Raises: Hard.
+    """
+    words = registry.words(values.every("accounts"), posix.environ)
+    for place, word in enumerate(words):
+        kind, _, where = word.partition(":")
+        if kind == "db" and where:
+            return words, where.encode("utf-8", "surrogateescape"), place
+    raise Hard("--pwd needs an account database: --accounts db:FILE")
 
 
 def _prepare(
@@ -110,25 +148,19 @@ def _prepare(
 
     Raises: Hard, Temporary.
     """
-    words = registry.words(values.every("accounts"), posix.environ)
-    places = [place for place, word in enumerate(words) if word.startswith("db:")]
-    if not places:
-        raise Hard("--pwd needs an account database: --accounts db:FILE")
+    words, path, place = _database(values)
     sources = registry.load(words)
-    path = words[places[0]].removeprefix("db:").encode("utf-8", "surrogateescape")
     name = values.get("name") or posix.uname().nodename
     stamp = front.make_stamp(name)
     policy = _policy(values, path, has_control=control is not None)
-    least = None
-    if "min-length" in values:
-        least = values.number("min-length", quality.LEAST_CHARACTERS, most=100)
+    *_, least, delay = _settings(values)
     terms = Terms(
         sources=sources,
-        database=sources[places[0]],
+        database=sources[place],
         path=path,
         stamp=stamp,
         attempts=policy.attempts,
-        fail_seconds=values.number("fail-delay", FAIL_SECONDS, most=3600),
+        fail_seconds=delay,
         least_characters=least,
     )
     is_traced = log.level >= pwdlog.LOW_LEVEL

@@ -168,8 +168,13 @@ def test_scram_proves_both_sides(bureau: Bureau) -> None:
     assert bureau.knows("joe", "other")
 
 
-def client_final(bare: bytes, first: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """Do a client's part of SCRAM-SHA-256, from RFC 5802 section 3."""
+def client_final(
+    bare: bytes, first: bytes, secret: bytes, bound: bytes = b"n,,"
+) -> tuple[bytes, bytes]:
+    """Do a client's part of SCRAM-SHA-256, from RFC 5802 section 3.
+
+    bound: the header of its first message, and what it binds itself to.
+    """
     import hashlib
     import hmac
 
@@ -177,7 +182,7 @@ def client_final(bare: bytes, first: bytes, secret: bytes) -> tuple[bytes, bytes
     salted = hashlib.pbkdf2_hmac("sha256", secret, base64.b64decode(salt), int(count))
     key = hmac.digest(salted, b"Client Key", "sha256")
     stored = hashlib.sha256(key).digest()
-    without = b"c=biws,r=" + nonce
+    without = b"c=" + encoded(bound) + b",r=" + nonce
     agreed = b",".join((bare, first, without))
     signature = hmac.digest(stored, agreed, "sha256")
     proof = bytes(one ^ other for one, other in zip(key, signature, strict=True))

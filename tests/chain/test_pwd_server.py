@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: ISC
 """poppassd --pwd -D: channels, listeners, addresses, TLS, and a reload."""
 
+import base64
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ import pytest
 
 from tests.certificates import authority
 from tests.chain.pwdclient import SECRET, Bureau
+from tests.chain.test_pwd import client_final, encoded
 from tests.conftest import Tools
 from tests.interop.servers import MARK, marked
 from tests.support import PATIENCE_SECONDS, free_port, wait_for
@@ -59,13 +62,21 @@ class Server:
         self._mark = uuid.uuid4().hex
         self._clients: list[Client] = []
         listen = ["--listen", f"{HOST}:{self.port}", "--config", str(config)]
-        self.process = subprocess.Popen(
-            [*bureau.words("-D", *listen, *options)],
-            env={**bureau.tools.environment(), MARK: self._mark},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._log = config.with_suffix(".log")
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*bureau.words("-D", *listen, *options)],
+                env={**bureau.tools.environment(), MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def said(self, text: str) -> bool:
+        """Tell whether there is a complaint since the last one that was found."""
+        found = text in self._log.read_text(encoding="ascii")
+        if found:
+            os.truncate(self._log, 0)
+        return found
 
     def connect(
         self,
@@ -96,7 +107,7 @@ class Server:
         for pid in marked(self._mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
 
 
 Start = Callable[..., Server]
@@ -174,9 +185,10 @@ def test_no_channels_release_the_port_and_come_back(start: Start) -> None:
 
 def test_what_is_wrong_in_the_file_changes_nothing(start: Start) -> None:
     server = start("channels 5")
-    server.reload("chanels 0")
-    server.reload("channels 5", "log-level 9")
-    assert held(server).ask(b"NOOP") == b"200 OK"
+    for wrong in ("chanels 0", "log-level 9", "apop maybe", "mechanisms foo"):
+        server.reload("channels 5", wrong)
+        wait_for(lambda: server.said("not reloaded"))
+        assert held(server).ask(b"NOOP") == b"200 OK"
     server.reload("channels 5", "attempts 1")
     wait_for(lambda: _is_closed_after_one(server))
 
@@ -229,6 +241,23 @@ def test_there_may_be_several_listeners_some_of_them_none(start: Start) -> None:
     assert server.connect().greeting.startswith(b"200")
 
 
+def prove(client: Client, seen: socket.socket) -> bytes:
+    """Log in by SCRAM, bound to the certificate that was seen; give the last reply."""
+    assert isinstance(seen, ssl.SSLSocket)
+    certificate = seen.getpeercert(binary_form=True) or b""
+    header = b"p=tls-server-end-point,,"
+    bare = b"n=joe,r=abcdef"
+    said = client.ask(b"AUTH SCRAM-SHA-256-PLUS " + encoded(header + bare))
+    first = base64.b64decode(said.removeprefix(b"300 "))
+    bound = header + hashlib.sha256(certificate).digest()
+    final, signature = client_final(bare, first, SECRET.encode(), bound)
+    said = client.ask(encoded(final))
+    if not said.startswith(b"300 "):
+        return said
+    assert base64.b64decode(said.removeprefix(b"300 ")) == b"v=" + signature
+    return client.ask(b"")
+
+
 def test_tls_at_once_and_on_demand(start: Start, room: Path, bureau: Bureau) -> None:
     ours = authority(room / "ca")
     pair = ours.server("mx.example")
@@ -240,7 +269,9 @@ def test_tls_at_once_and_on_demand(start: Start, room: Path, bureau: Bureau) -> 
     )
     server = start(options=options)
     client = server.connect(port=inside, context=context)
-    assert client.ask(b"USER joe", f"PASS {SECRET}".encode()) == b"200 login OK"
+    assert b"SCRAM-SHA-256-PLUS" in client.ask(b"AUTH", b"NOOP")
+    assert client.lines.readline() == b"200 OK\r\n"
+    assert prove(client, client.socket) == b"200 login OK"
     client = server.connect()
     assert client.ask(b"USER joe") == b"501 start TLS first"
     assert client.ask(b"STLS") == b"200 begin TLS negotiation"

@@ -149,8 +149,9 @@ def option(path: bytes, given: "argparse.Namespace") -> None:
 
 
 def write(line: str) -> None:
-    """Print a line."""
-    sys.stdout.write(printable(line) + "\n")
+    """Print a line, in whatever the terminal's locale has for its letters."""
+    text = printable(line) + "\n"
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
 
 
 def printable(line: str) -> str:

@@ -64,6 +64,7 @@ def read(argv: "Sequence[str]", home: str) -> "Values":
         values, rest = parse(both, ALL, USAGE)
     if rest:
         raise Hard(f"usage: {USAGE}")
+    pwdservice.check(values)
     for name in _HANDED_ON:
         if name in values:
             values[name] = os.path.join(home, values[name])
@@ -100,7 +101,9 @@ def words(program: str, values: "Values") -> list[str]:
         *(program, f"--concurrency={channels}", f"--refuse={FULL}"),
         *(f"--per-source={each}", *handed_on),
         *(("--ucspi-tls", "--tls-environment") if has_tls else ()),
-        *("--quiet", *places(chosen, PLACE), program, *_session_words(values)),
+        *places(chosen, PLACE),
+        program,
+        *_session_words(values),
     ]
 
 
