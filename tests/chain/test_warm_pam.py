@@ -376,16 +376,21 @@ def test_unix_users(inn: Inn) -> None:
     assert {words: client.reply() for words, client in clients.items()} == expected
 
 
-def test_a_foreign_checker_decides(inn: Inn) -> None:
+def foreign(inn: Inn, secret: str = SECRET) -> str:
+    """Give the word for a checker that lets joe in by this secret."""
     checker = inn.room / "foreign"
     checker.write_text(
         "#!/bin/sh\n"
-        f'env >{inn.room}/told; tr "\\000" "\\n" <&3 | grep -qx {SECRET} || exit 1\n'
+        f'env >{inn.room}/told; tr "\\000" "\\n" <&3 | grep -qx {secret} || exit 1\n'
         f'export USER=joe HOME={inn.room}/joe; cd "$HOME"\n'
         f'exec setpriv --reuid {UID} --regid {UID} --clear-groups "$@"\n'
     )
     checker.chmod(0o755)
-    server = inn.open(accounts=f"command:{checker}")
+    return f"command:{checker}"
+
+
+def test_a_foreign_checker_decides(inn: Inn) -> None:
+    server = inn.open(accounts=foreign(inn))
     good, bad = inn.log_in(server), inn.log_in(server, secret="wrong")
     assert good.reply() == OK
     good.send(b"STAT\r\n")
@@ -393,6 +398,25 @@ def test_a_foreign_checker_decides(inn: Inn) -> None:
     assert bad.reply() == REFUSED
     assert "TCPREMOTEIP=127.0.0.1" in inn.read("told")
     assert "POP3METHOD=User" in inn.read("told")
+
+
+@pytest.mark.parametrize("accounts", ["command", "pam"])
+def test_a_token_is_for_a_foreign_checker_only(inn: Inn, accounts: str) -> None:
+    token = "t" * 2000
+    words = {"command": foreign(inn, token), "pam": "pam"}
+    server = inn.open(popup="-d0 -a9 -m xoauth2", accounts=words[accounts])
+    for given in ("wrong", token):
+        client = inn.client(server)
+        client.send(b"AUTH XOAUTH2\r\n")
+        assert client.reply() == b"+ \r\n"
+        message = f"user=joe\1auth=Bearer {given}\1\1".encode()
+        client.send(b2a_base64(message, newline=False) + b"\r\n")
+        if given == token and accounts == "command":
+            assert client.reply() == OK
+        else:
+            assert client.reply().startswith(b"+ ")  # why not
+            assert client.ask(b"") == REFUSED
+    assert inn.read("tried") == []
 
 
 @pytest.mark.slow
