@@ -93,19 +93,10 @@ def _tell(outbox: Outbox, path: bytes, event: "Event") -> str:
     descriptor of ours: those may be a client.
     """
     hook = os.fsdecode(outbox.option(HOOK))
-    number, *words = event
-    environment = {
-        "PATH": PATH,
-        "QTOOLS_EVENT": words[0],
-        "QTOOLS_ACCOUNT": words[1],
-        "QTOOLS_OTHER": words[2],
-        "QTOOLS_SERIAL": str(number),
-        "QTOOLS_DATABASE": os.fsdecode(path),
-    }
     try:
         process = subprocess.Popen(
-            [hook, *words],
-            env=environment,
+            [hook, *event[1:]],
+            env=_environment(path, event),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -121,3 +112,16 @@ def _tell(outbox: Outbox, path: bytes, event: "Event") -> str:
         process.wait()
         return f"the hook {hook} took longer than {outbox.timeout()} seconds"
     return f"the hook {hook} ended with {status}" if status else ""
+
+
+def _environment(path: bytes, event: "Event") -> dict[str, str]:
+    """Give all of the program's environment."""
+    number, what, name, other = event
+    return {
+        "PATH": PATH,
+        "QTOOLS_EVENT": what,
+        "QTOOLS_ACCOUNT": name,
+        "QTOOLS_OTHER": other,
+        "QTOOLS_SERIAL": str(number),
+        "QTOOLS_DATABASE": os.fsdecode(path),
+    }

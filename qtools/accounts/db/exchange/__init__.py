@@ -62,16 +62,11 @@ def import_accounts(
     for _, entry in ready:
         _complete(store, entry)
     try:
-        with store:
-            for number, entry in ready:
-                _store(store, number, entry, report)
-            if not skip_bad:
-                _check(report)
-            store.refresh_decoy()
+        _store_all(store, ready, report, skip_bad=skip_bad)
     except _GivenUp:
         report.count = 0
-        return report
-    report.is_done = True
+    else:
+        report.is_done = True
     return report
 
 
@@ -97,6 +92,10 @@ def export_accounts(store: "Store", form: str) -> "Iterator[bytes]":
 
 
 def _check(report: Report) -> None:
+    """Go on only if nothing was wrong.
+
+    Raises: _GivenUp.
+    """
     if report.faults:
         raise _GivenUp
 
@@ -132,6 +131,25 @@ def _complete(store: "Store", entry: Entry) -> None:
         entry.made = {SCRAM: store.make_keys(entry.secret)} | entry.made
     elif entry.secret:
         entry.made = store.make_credentials(entry.secret) | entry.made
+
+
+def _store_all(
+    store: "Store",
+    ready: list[tuple[int, Entry]],
+    report: Report,
+    *,
+    skip_bad: bool,
+) -> None:
+    """Make all accounts in one transaction.
+
+    Raises: _GivenUp, with nothing stored; Temporary, Hard.
+    """
+    with store:
+        for number, entry in ready:
+            _store(store, number, entry, report)
+        if not skip_bad:
+            _check(report)
+        store.refresh_decoy()
 
 
 def _store(store: "Store", number: int, entry: Entry, report: Report) -> None:
