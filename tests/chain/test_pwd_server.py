@@ -37,9 +37,13 @@ class Client:
         if context is not None:
             self.begin_tls(context)
         self.lines = self.socket.makefile("rb")
-        self.greeting = self.lines.readline()
+        self.greeting = b""
+        with contextlib.suppress(ConnectionResetError):
+            self.greeting = self.lines.readline()
 
     def begin_tls(self, context: ssl.SSLContext) -> None:
+        if hasattr(self, "lines"):
+            self.lines.close()
         self.socket = context.wrap_socket(self.socket, server_hostname="mx.example")
         self.lines = self.socket.makefile("rb")
 
