@@ -8,6 +8,8 @@ reads there.
 """
 
 import os
+import random
+import time
 from contextlib import contextmanager
 from functools import wraps
 
@@ -36,7 +38,9 @@ PRAGMAS = (
     "synchronous = EXTRA",
     "journal_size_limit = 0",
 )
+BETWEEN_LOOKS_SECONDS = (0.001, 0.006)  # not all at once
 NOTE = "INSERT INTO outbox (event, name, other) VALUES (?, ?, ?)"
+BUSY, LOCKED = 5, 6  # SQLite's result codes
 COMPANIONS = (b"-wal", b"-shm")
 
 
@@ -154,11 +158,39 @@ class Ledger:
         """
         try:
             if self._is_inside and not self._is_begun:
-                self._connection.run("BEGIN IMMEDIATE")
+                self._begin()
                 self._is_begun = True
             return self._connection.run(query, *values)
         except sqlite.Failed as why:
             raise failure(why.code, str(why), self._name) from why
+
+    def _begin(self) -> None:
+        """Take the lock for writing, as soon as we can have it.
+
+        SQLite itself looks every tenth of a second in the end, and so may never see the
+        lock free where many come and go.
+        Raises: sqlite.Failed.
+        """
+        deadline = time.monotonic() + opening.BUSY_SECONDS
+        self._connection.wait_for_others(0.0)
+        try:
+            while not self._has_begun(is_late=time.monotonic() > deadline):
+                time.sleep(random.uniform(*BETWEEN_LOOKS_SECONDS))  # noqa: S311
+        finally:
+            self._connection.wait_for_others(opening.BUSY_SECONDS)
+
+    def _has_begun(self, *, is_late: bool) -> bool:
+        """Try to take the lock; a last time when it is late.
+
+        Raises: sqlite.Failed.
+        """
+        try:
+            self._connection.run("BEGIN IMMEDIATE")
+        except sqlite.Failed as why:
+            if why.code & 0xFF != BUSY or is_late:
+                raise
+            return False
+        return True
 
     def _meta(self, name: str) -> bytes:
         """Give one of the values that belong to no account, empty without it.
@@ -232,7 +264,7 @@ def log_ahead(connection: Writable) -> None:
         connection.run("PRAGMA journal_mode = WAL")
         connection.run("SELECT 1 FROM meta LIMIT 1")
     except sqlite.Failed as why:
-        if why.code & 0xFF not in (5, 6):  # busy, locked
+        if why.code & 0xFF not in (BUSY, LOCKED):
             raise
 
 
