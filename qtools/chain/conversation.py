@@ -107,7 +107,7 @@ class Conversation:
             self._clerk.note(event, action.mechanism, action.user, code)
         elif isinstance(action, Close):
             self._flush_quietly()
-            self._wire.drop_unread()
+            self._wire.drain()
             self._ended = (action.code, action.why)
         elif self._flush_quietly():
             return self._consult(action)

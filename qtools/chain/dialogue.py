@@ -99,6 +99,7 @@ class Dialogue:
                 self._clerk.withdraw()
             elif isinstance(action, Close):
                 self._flush_quietly()
+                self._wire.drain()
                 self._ended = (action.code, action.why)
             elif self._flush_quietly():
                 self._consult(action)

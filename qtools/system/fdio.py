@@ -127,21 +127,7 @@ class Wire:
         self.has_line = seen.count(b"\n") > 1
         return posix.read(self._in, seen.find(b"\n") + 1 or len(seen)) if seen else b""
 
-    def drop_unread(self) -> None:
-        """Take off what is there and was not asked for, before closing.
-
-        TCP tells of unread octets by a reset, which takes away the last reply, too.
-        """
-        if self._in_socket is None:
-            return
-        try:
-            for _ in range(MOST_DROPPED // READ_OCTETS):
-                if not self._in_socket.recv(READ_OCTETS, _socket.MSG_DONTWAIT):
-                    return
-        except OSError:
-            return  # nothing more, or nobody
-
-    def drain(self, octets: int = READ_OCTETS) -> None:
+    def drain(self, octets: int = MOST_DROPPED) -> None:
         """Drop what has come in already, up to so many octets.
 
         The kernel answers a close with a reset where something is left unread, and a
@@ -149,7 +135,7 @@ class Wire:
         """
         while octets > 0 and (self._in, POLLIN) in self._readable.poll(0):
             try:
-                dropped = len(posix.read(self._in, octets))
+                dropped = len(posix.read(self._in, min(octets, READ_OCTETS)))
             except OSError:
                 return
             octets -= dropped or octets

@@ -100,12 +100,16 @@ def spawn(argv: list[str], env: dict[str, str], places: dict[int, int]) -> int:
 
 def read_some(descriptor: int) -> bytes:
     """Read what comes, within the time of patience; empty at the end."""
-    if not select.select([descriptor], [], [], PATIENCE_SECONDS)[0]:
-        raise TimeoutError
     try:
-        return os.read(descriptor, 65536)
+        return _read_some(descriptor)
     except ConnectionResetError:
         return b""
+
+
+def _read_some(descriptor: int) -> bytes:
+    if not select.select([descriptor], [], [], PATIENCE_SECONDS)[0]:
+        raise TimeoutError
+    return os.read(descriptor, 65536)
 
 
 class Client:
@@ -113,6 +117,7 @@ class Client:
 
     def __init__(self, client_in: int, client_out: int) -> None:
         self.said = b""  # all that the server has said so far
+        self.was_reset = False  # the connection, by which a last reply can be lost
         self._unread = b""
         self._in, self._out = client_in, client_out
 
@@ -122,7 +127,11 @@ class Client:
 
     def read(self) -> bytes:
         """Read what comes, within the time of patience; empty at the end."""
-        return read_some(self._in)
+        try:
+            return _read_some(self._in)
+        except ConnectionResetError:
+            self.was_reset = True
+            return b""
 
     def reply(self) -> bytes:
         """Read one line."""

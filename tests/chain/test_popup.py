@@ -231,6 +231,19 @@ def test_attempts_are_settable(house: House, dialogue: str, option: str) -> None
     assert popup.code() == 1
 
 
+def test_the_last_refusal_arrives_whatever_was_sent_behind_it(
+    house: House, dialogue: str
+) -> None:
+    """The kernel answers a close over unread octets with a reset, which is sooner."""
+    popup = house.popup(
+        *house.play("exit:1"), options="-d0 -a1", dialogue=dialogue, wire="tcp"
+    )
+    popup.send(b"USER joe\r\nPASS x\r\n" + b"NOOP\r\n" * 1000)
+    assert popup.code() == 1
+    assert popup.rest() == b"+OK\r\n+OK \r\n-ERR [AUTH] authorization failed\r\n"
+    assert not popup.was_reset
+
+
 @pytest.mark.slow
 def test_a_refusal_is_delayed(house: House, dialogue: str) -> None:
     """The log has the line at once; how the delay grows is tested without a clock."""

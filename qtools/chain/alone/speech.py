@@ -4,7 +4,7 @@
 from time import monotonic
 
 from qtools.chain.dialogue import Dialogue
-from qtools.sessions.actions import Close, Respond, Trace, Verify, Wait
+from qtools.sessions.actions import Respond, Trace, Verify, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ class Speech(Dialogue):
             else:
                 left.append(action)
         super()._perform(left)
-        if any(isinstance(action, Close) for action in left):
-            self._wire.drain()
 
     def _rest_of(self, seconds: float) -> float:
         """Give what is left of a wait that began with the question."""

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 
 PEEK_OCTETS = 512  # a pipelining client's whole login; more stays in the kernel
+DRAIN_OCTETS = 65536  # of what is not listened to any more, at an end
 
 # What a connection is about. Only in TALK does it read.
 TALK, PAUSE, FLUSH, ASK, TLS, ENDED = range(6)
@@ -264,6 +265,7 @@ class Connection:
             self.state = TLS
             house.start_tls(self)
         elif isinstance(action, Close):
+            self._drain()
             self.end(action.code, action.why)
 
     def _await_verdict(self) -> None:
@@ -278,6 +280,13 @@ class Connection:
             self.state = ENDED
             self._todo = []
             self.house.close(self, code, why)
+
+    def _drain(self) -> None:
+        """Drop what has come in: a close over it is a reset, which overtakes replies."""
+        try:
+            self.socket.recv(DRAIN_OCTETS, _socket.MSG_DONTWAIT)
+        except OSError:
+            return  # nothing there, or nobody
 
     def _flush(self, now: float) -> bool:
         """Send what is due; tell whether all of it went."""
