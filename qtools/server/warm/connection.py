@@ -282,7 +282,7 @@ class Connection:
             self.house.close(self, code, why)
 
     def _drain(self) -> None:
-        """Drop what has come in: a close over it is a reset, which overtakes replies."""
+        """Drop what has come in: a close over it is a reset, sooner than a reply."""
         try:
             self.socket.recv(DRAIN_OCTETS, _socket.MSG_DONTWAIT)
         except OSError:
