@@ -8,8 +8,10 @@ well as what was sent: the octets behind a line are the session's, or TLS's.
 import select
 import socket
 import struct
+from binascii import b2a_base64
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -137,8 +139,14 @@ class Script:
     def verify(self, asked: Request) -> int:
         return self.code(asked.mechanism, asked.record) or SERVED
 
-    def start_tls(self) -> bool:
-        return self.tls()
+    def start_tls(self) -> bytes | None:
+        return b"" if self.tls() else None
+
+    def respond(self, message: bytes) -> NoReturn:
+        raise AssertionError(message)
+
+    def withdraw(self) -> NoReturn:
+        raise AssertionError("there is no dialogue")
 
     def note(self, told: Request) -> None:
         self.line(EVENTS[told.detail], told.mechanism, told.record, told.code)
@@ -801,3 +809,79 @@ def test_before_a_greeting_there_is_nothing_to_hear(house: House) -> None:
     connection.hung_up(NOW)
     assert left_in(connection.socket) == LOGIN
     assert house.ended == []
+
+
+# Dialogues with a verifier ----------------------------------------------------
+
+FIRST = b"n,,n=joe,r=abc"
+AUTH = b"AUTH SCRAM-SHA-256 " + b2a_base64(FIRST, newline=False) + b"\r\n"
+
+
+@pytest.fixture
+def proving(house: House) -> Talk:
+    """Give a connection whose verifier has been asked, and has not spoken."""
+    made = Talk(house)
+    made.login.policy.mechanisms = (b"SCRAM-SHA-256",)
+    assert received(made.client) == GREETING
+    assert made.say(AUTH + b"Yz1i\r\n*\r\nNOOP\r\n") == b""
+    ((_, asked),) = house.asked
+    assert asked.mechanism == "Scram-Sha-256"
+    assert (made.state, made.mask) == (ASK, -1)
+    return made
+
+
+def challenge(talk: Talk) -> bytes:
+    """Have the verifier say "r=1"; give what the client hears."""
+    talk.connection.challenged(b"r=1", talk.house.now)
+    talk.settle()
+    return received(talk.client)
+
+
+def test_a_challenge_is_answered_to_the_verifier(proving: Talk) -> None:
+    assert challenge(proving) == b"+ cj0x\r\n"
+    assert proving.house.responses == [(proving.connection, b"c=b")]
+    assert (proving.state, proving.mask) == (ASK, -1)
+    assert proving.left == b"*\r\nNOOP\r\n", "it is the session's, or for later"
+    proving.connection.accepted(proving.house.now)
+    assert proving.state == ENDED
+    assert proving.house.withdrawn == []
+
+
+def test_who_wants_no_more_of_it_withdraws(proving: Talk) -> None:
+    challenge(proving)
+    assert challenge(proving) == b"+ cj0x\r\n"
+    assert proving.house.withdrawn == [proving.connection]
+    assert proving.let_pass(1.0), "it counts as a wrong password"
+    proving.settle()
+    said = received(proving.client)
+    assert said == b"-ERR authentication cancelled\r\n" + OK
+
+
+def test_a_refusal_ends_a_dialogue(proving: Talk) -> None:
+    challenge(proving)
+    proving.connection.answered(1, proving.house.now)
+    assert proving.let_pass(1.0)
+    proving.settle()
+    assert received(proving.client).startswith(REFUSED)
+    assert proving.house.withdrawn == []
+
+
+@pytest.mark.parametrize("how", ["gone", "silent"])
+def test_who_goes_in_the_middle_of_it_withdraws(house: House, how: str) -> None:
+    talk = Talk(house)
+    talk.login.policy.mechanisms = (b"SCRAM-SHA-256",)
+    talk.say(AUTH)
+    assert challenge(talk).endswith(b"+ cj0x\r\n")
+    if how == "gone":
+        talk.client.close()
+        talk.settle()
+    else:
+        assert not talk.let_pass(IDLE - 1)
+        assert talk.let_pass(1.0)
+    assert talk.end is not None
+    assert house.withdrawn == [talk.connection]
+
+
+def test_a_challenge_that_comes_too_late_is_not_heard(talk: Talk) -> None:
+    assert challenge(talk) == b""
+    assert talk.state == TALK
