@@ -17,7 +17,7 @@ from qtools.errors import Hard
 from qtools.protocol import sasl
 from qtools.sessions.policy import Policy
 from qtools.sessions.pwd import Pwd
-from qtools.system import changelog, confine, fdio, options, pwdlog, ucspi
+from qtools.system import changelog, confine, fdio, logline, options, pwdlog, ucspi
 from qtools.system.options import Option
 from qtools.system.pwdlog import PwdLog
 
@@ -124,7 +124,13 @@ def _settings(values: "Values") -> tuple[int, int, int, int | None, int]:
 
 
 def _log(values: "Values", address: bytes) -> PwdLog:
+    """Open the log.
+
+    Raises: Hard.
+    """
     _, level, number, _, _ = _settings(values)
+    if "log-stderr" in values and not logline.is_usable(2, set()):
+        raise Hard("--log-stderr: descriptor 2 is not there, or the client's")
     return PwdLog(level, None if "log-stderr" in values else number, address)
 
 

@@ -427,6 +427,18 @@ def test_what_is_wrong_is_told_before_a_word_is_said(
     assert reason in errors
 
 
+def test_the_client_never_gets_the_log(bureau: Bureau) -> None:
+    words, env = bureau.words("--log-level=5"), bureau.tools.environment()
+    with Alone(words, env, has_errors=False) as talk:
+        assert talk.rest() == b""
+        assert talk.end()[0] == 100
+    words.remove("--log-stderr")
+    with Alone(words, env, has_errors=False) as talk:
+        assert talk.line().startswith(b"200 ")
+        assert talk.ask(b"QUIT") == b"200 PWD connection closed"
+        assert talk.rest() == b""
+
+
 def test_the_page_tells_every_command_and_every_code() -> None:
     page = (TOP / "man8/poppassd.8").read_text(encoding="ascii")
     told = page.partition(".Sh COMMAND LINE INTERFACE")[2]
