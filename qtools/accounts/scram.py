@@ -13,7 +13,7 @@ from binascii import b2a_base64
 from qtools.accounts.interface import Unknown
 from qtools.errors import Hard, Refused, Temporary
 from qtools.protocol import digests, gs2, scram
-from qtools.protocol.sasl import Malformed
+from qtools.protocol.framing import Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

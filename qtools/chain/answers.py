@@ -7,7 +7,7 @@ See: request, for what is asked.
 """
 
 from qtools.errors import EXIT_TEMPORARY
-from qtools.protocol.sasl import MESSAGE_OCTETS
+from qtools.protocol.framing import MESSAGE_OCTETS
 from qtools.system.ucspi import END_POINT_OCTETS
 
 _VERDICT, _MESSAGE, _TLS, _NO_TLS = b"V", b"M", b"T", b"N"

@@ -13,8 +13,8 @@ import posix
 from qtools.accounts import scram
 from qtools.chain.launch import CHALLENGE, RESPONSE
 from qtools.errors import Misuse, Refused, Temporary
+from qtools.protocol.framing import MESSAGE_OCTETS
 from qtools.protocol.record import unpack
-from qtools.protocol.sasl import MESSAGE_OCTETS
 from qtools.system import ucspi, verdict
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ import sys
 from fcntl import F_DUPFD, fcntl
 from select import POLLIN, poll
 
-from qtools.protocol.sasl import MESSAGE_OCTETS
+from qtools.protocol.framing import MESSAGE_OCTETS
 from qtools.system import guard, verdict
 from qtools.system.verdict import DIALOGUE, LOWEST
 

@@ -9,8 +9,8 @@ is the name that was verified.
 
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import record as records
+from qtools.protocol.framing import MESSAGE_OCTETS
 from qtools.protocol.record import BEARER_OCTETS, RECORD_OCTETS
-from qtools.protocol.sasl import MESSAGE_OCTETS
 from qtools.protocol.tongue import LANGUAGES
 
 VERIFY, START_TLS, LOG, END, RESPOND, WITHDRAW = range(6)

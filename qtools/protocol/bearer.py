@@ -8,7 +8,7 @@ Google's and Microsoft's mail servers describe it.
 """
 
 from qtools.protocol import gs2
-from qtools.protocol.sasl import Malformed
+from qtools.protocol.framing import Malformed
 
 _END = b"\1"
 
@@ -16,7 +16,7 @@ _END = b"\1"
 def read_oauthbearer(message: bytes) -> tuple[bytes, bytes]:
     """Give user and token; the user is the one of the header, which must be there.
 
-    Raises: sasl.Malformed, for channel bindings as well: none is defined with tokens.
+    Raises: Malformed, for channel bindings as well: none is defined with tokens.
     """
     header = gs2.read(message)
     if header.flag == gs2.BOUND or not header.rest.startswith(_END):
@@ -27,7 +27,7 @@ def read_oauthbearer(message: bytes) -> tuple[bytes, bytes]:
 def read_xoauth2(message: bytes) -> tuple[bytes, bytes]:
     """Give user and token.
 
-    Raises: sasl.Malformed.
+    Raises: Malformed.
     """
     pairs = _pairs(message)
     return pairs.get(b"user", b""), _token(pairs)

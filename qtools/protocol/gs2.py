@@ -5,7 +5,7 @@ SCRAM and OAUTHBEARER share it, and its way to write names. See: RFC 5801 sectio
 RFC 5802 section 7 (gs2-header, saslname).
 """
 
-from qtools.protocol.sasl import Malformed
+from qtools.protocol.framing import Malformed
 
 UNSUPPORTED, UNOFFERED, BOUND = b"n", b"y", b"p"
 
@@ -40,7 +40,7 @@ class Header:
 def read(message: bytes) -> Header:
     """Cut the header off a message.
 
-    Raises: sasl.Malformed.
+    Raises: Malformed.
     """
     flag, comma, behind = message.partition(b",")
     authorization, second, rest = behind.partition(b",")
@@ -65,7 +65,7 @@ def read(message: bytes) -> Header:
 def read_name(text: bytes) -> bytes:
     """Undo the escapes of a saslname: =2C is a comma, =3D an equals sign.
 
-    Raises: sasl.Malformed for any other escape, an empty name, a comma or a NUL.
+    Raises: Malformed for any other escape, an empty name, a comma or a NUL.
     """
     first, *others = text.split(b"=")
     if not text or b"," in text or b"\0" in text:

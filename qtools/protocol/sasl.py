@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: ISC
-"""SASL mechanisms as POP3 frames them, each a generator of challenges.
+"""SASL mechanisms, each a generator of challenges.
 
 A mechanism yields what the server says and is sent what the client answered, both
 without their base64; in the end it returns user, secret or digest, and challenge, the
 fields of the fd-3 record. For SCRAM the secret is the client's first message, and what
-follows is between the client and the verifier. See: RFC 5034 (framing), RFC 4616
-(PLAIN), RFC 2195 (CRAM-MD5), draft-murchison-sasl-login (LOGIN), RFC 7677
-(SCRAM-SHA-256), RFC 7628 (OAUTHBEARER).
+follows is between the client and the verifier. See: framing, RFC 4616 (PLAIN), RFC 2195
+(CRAM-MD5), draft-murchison-sasl-login (LOGIN), RFC 7677 (SCRAM-SHA-256), RFC 7628
+(OAUTHBEARER).
 """
 
-from binascii import Error, a2b_base64, b2a_base64
-
 from qtools.protocol import verbs
+from qtools.protocol.framing import Malformed
 from qtools.protocol.record import BEARER_OCTETS, RECORD_OCTETS
 
 TYPE_CHECKING = False
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
 
     Credential = tuple[bytes, bytes, bytes]
     Exchange = Generator[bytes, bytes, Credential]
-
-
-MESSAGE_OCTETS = 2048  # of either side to the other, where the verifier speaks
-
-
-class Malformed(Exception):
-    """The client's answer does not fit the mechanism."""
 
 
 class Mechanism:
@@ -182,28 +174,3 @@ def is_deceived(message: bytes) -> bool:
     section 6).
     """
     return message.startswith(b"y,")
-
-
-def decode(line: bytes) -> bytes:
-    """Undo the base64 of a response line.
-
-    Raises: Malformed for anything that is not base64 to the letter, bits behind the
-    last octet included: no octet of a line can be changed without changing the meaning.
-    """
-    try:
-        octets = a2b_base64(line, strict_mode=True) if line else b""
-    except Error as why:
-        raise Malformed from why
-    if b2a_base64(octets, newline=False) != line:
-        raise Malformed
-    return octets
-
-
-def decode_initial(word: bytes) -> bytes:
-    """Undo an initial response, where "=" stands for an empty one (section 4)."""
-    return b"" if word == b"=" else decode(word)
-
-
-def challenge_line(challenge: bytes) -> bytes:
-    """Frame a challenge; an empty one is plus, space, CRLF, as clients wait for it."""
-    return b"+ " + b2a_base64(challenge, newline=False) + b"\r\n"

@@ -10,7 +10,7 @@ See: RFC 5802 (the exchange), RFC 7677 (SHA-256), RFC 5803 (keys as text).
 from binascii import b2a_base64
 
 from qtools.protocol import digests, gs2
-from qtools.protocol.sasl import Malformed, decode
+from qtools.protocol.framing import Malformed, decode
 
 ITERATIONS = 4096  # the least that RFC 7677 section 4 allows; what accounts begin with
 MOST_ITERATIONS = 10_000_000  # above, a client would work for many seconds
@@ -74,7 +74,7 @@ class Keys:
 def read_first(message: bytes) -> First:
     """Read a client-first-message.
 
-    Raises: sasl.Malformed, also for somebody else's name in it (nothing behind us could
+    Raises: Malformed, also for somebody else's name in it (nothing behind us could
     say who may act for whom) and for an extension that must not be ignored.
     """
     header = gs2.read(message)
@@ -94,7 +94,7 @@ def read_first(message: bytes) -> First:
 def read_final(message: bytes) -> Final:
     """Read a client-final-message.
 
-    Raises: sasl.Malformed.
+    Raises: Malformed.
     """
     unproved, comma, proof = message.rpartition(b",p=")
     fields = unproved.split(b",")
@@ -192,7 +192,7 @@ def _nonce(field: bytes) -> bytes:
 def _skip_extensions(fields: list[bytes]) -> None:
     """Ignore fields behind those that we know, if they have the form of one.
 
-    Raises: sasl.Malformed, for "m=" as well, which says that one must not be ignored.
+    Raises: Malformed, for "m=" as well, which says that one must not be ignored.
     """
     for field in fields:
         letter, equals, value = field.partition(b"=")

@@ -8,8 +8,8 @@ See: RFC 5034 section 4, RFC 5802 section 5, RFC 7628 section 3.2.3.
 """
 
 from qtools.errors import EXIT_EXPIRED, EXIT_REFUSED
-from qtools.protocol import replies, sasl
-from qtools.protocol.sasl import Malformed
+from qtools.protocol import framing, replies, sasl
+from qtools.protocol.framing import Malformed
 from qtools.sessions.actions import Respond, Send, Withdraw
 
 TYPE_CHECKING = False
@@ -38,13 +38,13 @@ class Exchange:
         """Give the first challenge, or what an initial response in base64 leads to."""
         challenge = next(self._answers)
         if initial is None:
-            return [Send(sasl.challenge_line(challenge))]
-        return self._proceed(sasl.decode_initial, initial)
+            return [Send(framing.challenge_line(challenge))]
+        return self._proceed(framing.decode_initial, initial)
 
     def challenged(self, data: bytes) -> "Actions":
         """Show the client what the verifier says; the next line is for the verifier."""
         self.take = self._relay
-        return [Send(sasl.challenge_line(data))]
+        return [Send(framing.challenge_line(data))]
 
     def is_explained(self, code: int) -> bool:
         """Say whether this verdict is to be explained first; one is so only once."""
@@ -55,18 +55,18 @@ class Exchange:
         """Explain a refusal; its reply is for the line that answers to this."""
         self._refusal = label, text
         self.take = self._acknowledge
-        return [Send(sasl.challenge_line(self._mechanism.refusal))]
+        return [Send(framing.challenge_line(self._mechanism.refusal))]
 
     def _answer(self, line: bytes) -> "Actions":
         """Take an answer to the mechanism's own challenge."""
         if line == CANCEL:
             self._login.end_exchange()
             return self._login.err(b"authentication cancelled")
-        return self._proceed(sasl.decode, line)
+        return self._proceed(framing.decode, line)
 
     def _proceed(self, decode: "Callable[[bytes], bytes]", line: bytes) -> "Actions":
         try:
-            return [Send(sasl.challenge_line(self._answers.send(decode(line))))]
+            return [Send(framing.challenge_line(self._answers.send(decode(line))))]
         except Malformed:
             self._login.end_exchange()
             return self._login.err(b"syntax error")
@@ -86,12 +86,12 @@ class Exchange:
     def _relay(self, line: bytes) -> "Actions":
         """Take an answer for the verifier; what can't be one ends the matter."""
         try:
-            data = sasl.decode(line) if line != CANCEL else b""
+            data = framing.decode(line) if line != CANCEL else b""
         except Malformed:
             return [Withdraw(), *self._login.withdrawn(b"syntax error")]
         if line == CANCEL:
             return [Withdraw(), *self._login.withdrawn(b"authentication cancelled")]
-        if len(data) > sasl.MESSAGE_OCTETS:
+        if len(data) > framing.MESSAGE_OCTETS:
             return [Withdraw(), *self._login.withdrawn(b"syntax error")]
         self._login.pause()
         return [Respond(data)]

@@ -79,7 +79,7 @@ class Login:
     def challenged(self, data: bytes) -> "Actions":
         """Pass on what the verifier says to the client, whose answer is a Respond.
 
-        Takes the message without base64, at most sasl.MESSAGE_OCTETS.
+        Takes the message without base64, at most framing.MESSAGE_OCTETS.
         """
         if self._exchange is None:
             return self.verdict(EXIT_TEMPORARY)

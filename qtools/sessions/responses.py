@@ -9,7 +9,7 @@ See: RFC 5034 section 4, RFC 5802 section 5.
 from binascii import b2a_base64
 
 from qtools.errors import EXIT_DONE
-from qtools.protocol import codes, sasl
+from qtools.protocol import codes, framing, sasl
 from qtools.sessions.actions import Ask, Send
 
 TYPE_CHECKING = False
@@ -39,13 +39,13 @@ class Responses:
         challenge = next(self._answers)
         if initial is None:
             return [_challenge(challenge)]
-        return self._decoded(sasl.decode_initial, initial, self._answer)
+        return self._decoded(framing.decode_initial, initial, self._answer)
 
     def take(self, line: bytes) -> "Actions":
         """Take a line of the client."""
         if line == CANCEL:
             return self._session.end_responses(b"authentication cancelled")
-        return self._decoded(sasl.decode, line, self._take)
+        return self._decoded(framing.decode, line, self._take)
 
     def _decoded(
         self,
@@ -55,7 +55,7 @@ class Responses:
     ) -> "Actions":
         try:
             return take(decode(line))
-        except sasl.Malformed:
+        except framing.Malformed:
             return self._session.end_responses(b"not a response of this mechanism")
 
     def _answer(self, data: bytes) -> "Actions":
@@ -97,7 +97,7 @@ class Responses:
     def _acknowledge(self, data: bytes) -> "Actions":
         """Take the client's consent, which is empty."""
         if data:
-            raise sasl.Malformed
+            raise framing.Malformed
         return self._session.judge(EXIT_DONE)
 
 

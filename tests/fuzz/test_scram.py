@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from qtools.protocol import bearer, gs2, scram
-from qtools.protocol.sasl import Malformed
+from qtools.protocol.framing import Malformed
 from tests.scram import saslname
 from tests.support import IS_NIGHTLY
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.protocol import sasl
+from qtools.protocol import framing, sasl
 
 STAMP = b"<1.2.abc@mx.example>"
 DIGEST = b"0123456789abcdef" * 2
@@ -50,7 +50,7 @@ def test_plain_takes_an_authorization_identity_that_says_the_same() -> None:
     ],
 )
 def test_plain_that_is_not_plain(answer: bytes) -> None:
-    with pytest.raises(sasl.Malformed):
+    with pytest.raises(framing.Malformed):
         converse(b"PLAIN", [answer])
 
 
@@ -64,7 +64,7 @@ def test_login() -> None:
     "answers", [[b"", b"x"], [b"joe", b""], [b"jo\0e", b"x"], [b"joe", b"x\0y"]]
 )
 def test_login_without_a_name_or_secret(answers: list[bytes]) -> None:
-    with pytest.raises(sasl.Malformed):
+    with pytest.raises(framing.Malformed):
         converse(b"LOGIN", answers)
 
 
@@ -78,7 +78,7 @@ def test_cram_md5_challenges_with_the_stamp_and_takes_the_last_word_as_digest() 
     [b"", b"joe", b"joe ", DIGEST, b" " + DIGEST, b"joe " + DIGEST.upper(), b"j 0"],
 )
 def test_cram_md5_that_is_none(answer: bytes) -> None:
-    with pytest.raises(sasl.Malformed):
+    with pytest.raises(framing.Malformed):
         converse(b"CRAM-MD5", [answer])
 
 
@@ -117,7 +117,7 @@ def test_scram_s_first_message_is_the_secret_of_the_record() -> None:
     ],
 )
 def test_messages_that_do_not_fit_their_mechanism(name: bytes, message: bytes) -> None:
-    with pytest.raises(sasl.Malformed):
+    with pytest.raises(framing.Malformed):
         converse(name, [message])
 
 
@@ -135,7 +135,7 @@ def test_any_answer_is_malformed_or_an_exchange(
 ) -> None:
     try:
         _, result = converse(name, answers)
-    except sasl.Malformed:
+    except framing.Malformed:
         return
     if result is not None:
         assert all(result)
@@ -144,14 +144,14 @@ def test_any_answer_is_malformed_or_an_exchange(
 
 @given(st.binary(max_size=400))
 def test_decode_inverts_base64(octets: bytes) -> None:
-    assert sasl.decode(b64encode(octets)) == octets
+    assert framing.decode(b64encode(octets)) == octets
 
 
 @given(st.binary(max_size=40))
 def test_decode_gives_octets_or_malformed(line: bytes) -> None:
     try:
-        octets = sasl.decode(line)
-    except sasl.Malformed:
+        octets = framing.decode(line)
+    except framing.Malformed:
         return
     assert len(octets) <= len(line) * 3 // 4
 
@@ -164,21 +164,21 @@ def test_decode_gives_octets_or_malformed(line: bytes) -> None:
     ],
 )
 def test_what_is_not_base64_to_the_letter(line: bytes) -> None:
-    with pytest.raises(sasl.Malformed):
-        sasl.decode(line)
+    with pytest.raises(framing.Malformed):
+        framing.decode(line)
 
 
 def test_an_empty_initial_response_is_an_equals_sign() -> None:
-    assert sasl.decode_initial(b"=") == b""
-    assert sasl.decode_initial(b"YQ==") == b"a"
+    assert framing.decode_initial(b"=") == b""
+    assert framing.decode_initial(b"YQ==") == b"a"
 
 
 def test_an_empty_challenge_is_plus_space() -> None:
-    assert sasl.challenge_line(b"") == b"+ \r\n"
-    assert sasl.challenge_line(b"Username:") == b"+ VXNlcm5hbWU6\r\n"
+    assert framing.challenge_line(b"") == b"+ \r\n"
+    assert framing.challenge_line(b"Username:") == b"+ VXNlcm5hbWU6\r\n"
 
 
 @given(st.binary(max_size=300))
 def test_a_challenge_is_one_line(challenge: bytes) -> None:
-    line = sasl.challenge_line(challenge)
+    line = framing.challenge_line(challenge)
     assert line == b"+ " + b64encode(challenge) + b"\r\n"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.protocol import gs2, scram
-from qtools.protocol.sasl import Malformed
+from qtools.protocol.framing import Malformed
 from tests.scram import ScramClient, saslname
 
 # The example of RFC 7677 section 3.

@@ -7,7 +7,7 @@ somebody who has been taken over.
 """
 
 from qtools.chain.request import MECHANISMS
-from qtools.protocol import sasl
+from qtools.protocol import framing, sasl
 from qtools.protocol.record import RECORD_OCTETS
 from qtools.server.warm import packets
 from qtools.sessions.login import lasting_capabilities
@@ -60,7 +60,7 @@ def unpack_answer(packet: bytes) -> bytes:
     Raises: ValueError.
     """
     (data,) = packets.read_fields(packet, 1)
-    if len(data) > sasl.MESSAGE_OCTETS:
+    if len(data) > framing.MESSAGE_OCTETS:
         raise ValueError("an answer too long")
     return data
 
