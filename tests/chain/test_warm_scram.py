@@ -88,15 +88,15 @@ class Inn:
         argv = [self._tools.popaccount, "--db", str(self._database), *words]
         subprocess.run(argv, input=b"sesame\n", check=True)
 
-    def open(self, *options: str, popup: str = "") -> Server:
-        """Start it, with a port for TLS at once."""
+    def open(self, *options: str, popup: str = "", more: str = "") -> Server:
+        """Start it, with a port for TLS at once; more: account sources."""
         self.port = free_port()
         words = ["--certificate", str(self._pair.certificate)]
         words += ["--key", str(self._pair.key), "--tls-workers", "1", *options]
         words += ["--listen", f"tls:127.0.0.1:{self.port}"]
         mechanisms = "scram-sha-256-plus,scram-sha-256,plain"
         chain = ["popup", "-d0", "-m", mechanisms, *popup.split(), HOSTNAME]
-        chain += ["checkpw", "-a", f"db:{self._database}", "pop3d", "Maildir"]
+        chain += ["checkpw", "-a", f"db:{self._database} {more}", "pop3d", "Maildir"]
         env = {"PATH": f"{self._tools.bin}:/usr/bin:/bin"}
         server = warm.server_of(self._tools, chain, *words, env=env)
         self._servers.append(server)
@@ -289,6 +289,19 @@ def test_who_gives_up_can_begin_anew(inn: Inn, after: int) -> None:
         challenge(client.ask(b64encode(final)))
     assert client.ask(b"*") == CANCELLED
     assert log_in(client, ScramClient(b"joe", b"sesame")) == OK
+
+
+def test_sources_that_need_a_process_each_are_not_in_the_way(inn: Inn) -> None:
+    server = inn.open("--verifiers", "1", more="command:/bin/false")
+    client = inn.client(server)
+    assert log_in(client, ScramClient(b"joe", b"wrong")) == REFUSED
+    assert log_in(client, ScramClient(b"joe", b"sesame")) == OK
+    client = inn.client(server)
+    client.send(b"AUTH PLAIN " + b64encode(b"\0joe\0sesame") + b"\r\n")
+    assert client.reply() == OK
+    client = inn.client(server)
+    client.send(b"AUTH PLAIN " + b64encode(b"\0ann\0sesame") + b"\r\n")
+    assert client.reply() == REFUSED
 
 
 def test_more_than_scram_has_room_for_is_refused(inn: Inn) -> None:

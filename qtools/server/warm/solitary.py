@@ -18,16 +18,17 @@ from qtools.accounts import answer, registry
 from qtools.errors import EXIT_DONE, EXIT_TEMPORARY
 from qtools.server import channel as channels
 from qtools.server.channel import close_all
-from qtools.server.warm import packets
+from qtools.server.warm import momentary, packets
 from qtools.server.warm.keeper import Keeper
 from qtools.server.warm.verifier import Verifier
 from qtools.system.guard import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
-    from qtools.accounts.interface import Identity
+    from qtools.accounts.interface import Identity, Source
     from qtools.accounts.registry import Opener
     from qtools.server.channel import Channel
     from qtools.server.warm.asking import Question
@@ -74,9 +75,10 @@ class SolitaryVerifier(Verifier):
         self._processes: dict[int, int] = {}  # pid by handle, those who stay included
         self.kept: list[int] = []  # descriptors that attempts are to keep, too
 
-    def standing_words(self) -> list[str]:
-        """Give the words of sources that may stay open here; see Verifier."""
-        return [word for word in self._words if not registry.is_solitary([word])]
+    def holders(self) -> "Sequence[Source]":
+        """Give sources that are not open while a process is forked; see Verifier."""
+        words = [word for word in self._words if not registry.is_solitary([word])]
+        return momentary.of(registry.load(words))
 
     def run(self) -> int:
         """Serve a login worker until it is gone."""

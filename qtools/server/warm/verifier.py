@@ -69,7 +69,7 @@ class Verifier:
         self._allow_empty = "allow-empty" in checker
         self._allow_root = "allow-root" in checker
         self._words = words(checker.every("accounts"), posix.environ)
-        self._sources = Standing(self.standing_words())
+        self._sources = Standing(self._words)
         entry.set_context(checker)
         attempts = chain.front.number("attempts", 3, least=1)
         self._stamps = Stamps(lambda: make_stamp(chain.hostname), attempts)
@@ -78,10 +78,6 @@ class Verifier:
         self._worker: Channel
         self._nursery: Channel
         self._master: Channel
-
-    def standing_words(self) -> list[str]:
-        """Give the words of the sources that stay open in this process."""
-        return self._words
 
     def attach(self, worker: "Channel", nursery: "Channel", master: "Channel") -> None:
         """Take the ways to those whom it speaks with."""
@@ -140,11 +136,17 @@ class Verifier:
 
     def _begin(self, question: Question) -> None:
         """Begin a dialogue."""
-        sources = self._sources
         code, challenge = self._judge(
-            lambda: self._dialogues.begin(question, sources.sources())
+            lambda: self._dialogues.begin(question, self.holders())
         )
         self._say(question.identifier, code, challenge or b"")
+
+    def holders(self) -> "Sequence[Source]":
+        """Give the sources that may hold keys.
+
+        Raises: Hard, Temporary.
+        """
+        return self._sources.sources()
 
     def _go_on(self, identifier: int, data: bytes, descriptors: list[int]) -> None:
         """Take a client's answer."""
