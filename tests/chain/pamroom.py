@@ -24,6 +24,9 @@ MODULES = {
 }
 SYSTEM = Path("/etc/pam.d")
 
+# A module that asks for the password, and takes whatever it gets for good.
+ASKS = "pam_exec expose_authtok quiet /bin/cat"
+
 STEPS = ("auth", "account", "password", "session")
 
 
@@ -40,9 +43,12 @@ def module(name: str) -> str:
 def lines(*rows: str) -> str:
     """Give a service: rows of step, control, module and its arguments.
 
-    The step "all" is each of them; a step that no row has gets pam_permit.
+    The step "all" is each of them; a step that no row has gets pam_permit, and auth
+    a module that asks for the password first.
     """
     made = []
+    if not any(row.startswith(("auth", "all")) for row in rows):
+        rows = (f"auth required {ASKS}", *rows)
     for row in rows:
         steps, control, name, *arguments = row.split()
         rest = " ".join((control, module(name), *arguments))

@@ -18,7 +18,7 @@ from qtools.errors import EXIT_EXPIRED, EXIT_HARD, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.system.ffi.crypt import Crypt
 from tests import support
 from tests.chain.checker import system_user
-from tests.chain.pamroom import Attempt, PamRoom, log_in, module, script
+from tests.chain.pamroom import ASKS, Attempt, PamRoom, log_in, module, script
 
 MATRIX = "all required pam_matrix passdb={room}/passdb verbose"
 
@@ -104,7 +104,7 @@ CODES = {
         "auth_err": EXIT_REFUSED,
         "user_unknown": EXIT_REFUSED,
         "acct_expired": EXIT_REFUSED,
-        "maxtries": EXIT_TEMPORARY,
+        "maxtries": EXIT_REFUSED,
         "authinfo_unavail": EXIT_TEMPORARY,
         "cred_insufficient": EXIT_TEMPORARY,
         "service_err": EXIT_TEMPORARY,
@@ -158,11 +158,23 @@ def test_what_a_code_means(
     given = f"{step}={word}"
     pam.service(
         f"auth required pam_debug {given if step in ('auth', 'cred') else ''}",
+        f"auth required {ASKS}",
         f"account required pam_debug {given if step == 'acct' else ''}",
         f"session required pam_debug {given if step == 'open_session' else ''}",
     )
     assert log_in(pam.source(), NOBODY, b"secret") == code
-    assert capfd.readouterr().err.startswith("try: PAM, " if code else "")
+    assert capfd.readouterr().err.startswith("try: PAM, ") is bool(code)
+
+
+@pytest.mark.parametrize("module", ["pam_permit", "pam_rootok", "pam_debug"])
+def test_who_is_not_asked_for_a_password_is_not_let_in(
+    pam: PamRoom, module: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is root who calls PAM: some modules look no further."""
+    support.need_root()
+    pam.service(f"auth sufficient {module}", f"auth required {ASKS}")
+    assert log_in(pam.source(), NOBODY, b"secret") == EXIT_HARD
+    assert "no module has asked for the password" in capfd.readouterr().err
 
 
 def test_only_a_user_unknown_at_once_may_be_looked_for_elsewhere(pam: PamRoom) -> None:
@@ -215,7 +227,7 @@ def test_modules_know_where_the_client_is(
 ) -> None:
     monkeypatch.setitem(posix.environ, b"TCPREMOTEIP", b"192.0.2.7")
     pam.service(
-        "all required pam_permit",
+        f"auth required {ASKS}",
         f"auth,account,session required pam_exec {pam.logger}",
     )
     session = Attempt(pam.source(), NOBODY, b"secret")
@@ -232,7 +244,7 @@ def test_modules_know_where_the_client_is(
 
 def test_the_steps_are_taken_in_order_and_undone_in_reverse(pam: PamRoom) -> None:
     """A trace of the library's own calls, between which modules have no say."""
-    pam.service("all required pam_permit")
+    pam.service(f"auth required {ASKS}", "auth required pam_permit")
     source = pam.source()
 
     def check() -> Identity:
@@ -287,7 +299,7 @@ def test_a_module_says_where_the_mail_is(
 ) -> None:
     (pam.room / "environment").write_text(f"MAILDIR={said}\n")
     read = f"conffile=/dev/null readenv=1 envfile={pam.room}/environment"
-    pam.service("all required pam_permit", f"{step} required pam_env {read}")
+    pam.service(f"auth required {ASKS}", f"{step} required pam_env {read}")
     session = Attempt(pam.source(), NOBODY, b"secret")
     home = pwd.getpwnam("nobody").pw_dir
     assert session.identity().maildir.decode() == expected.format(home=home)
@@ -326,7 +338,7 @@ def test_a_module_may_let_a_name_in_as_another_user(
 def test_groups_that_a_module_adds_are_the_users(pam: PamRoom) -> None:
     """As pam_group does while credentials are established; its own file is fixed."""
     support.need_root()
-    pam.service("all required pam_permit")
+    pam.service()
     source = pam.source()
 
     def check() -> Identity:
@@ -364,6 +376,17 @@ def test_apop_is_passed_to_modules_that_know_it(
     session.end()
     # some versions of the module end it with a NUL
     assert seen.read_bytes().rstrip(b"\n") == b"APOP " + digest + b" <1.2@h>"
+
+
+def test_a_digest_overheard_elsewhere_is_not_asked_about(
+    pam: PamRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules that know APOP know it at every port of theirs, told to us or not."""
+    pam.service()
+    monkeypatch.setitem(posix.environ, b"POP3METHOD", b"User")
+    assert log_in(pam.source(), NOBODY, b"APOP") == 0
+    again = b"APOP 0123456789abcdef0123456789abcdef <1.2@h>"
+    assert log_in(pam.source(), NOBODY, again) == EXIT_REFUSED
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from qtools.errors import EXIT_REFUSED, EXIT_TEMPORARY, Failure
 from qtools.system.ffi.crypt import Crypt
 from tests import support
 from tests.chain.checker import system_user
-from tests.chain.pamroom import PamRoom, log_in
+from tests.chain.pamroom import ASKS, PamRoom, log_in
 
 OLD, NEW = b"secret", b"Opun-sesym3"
 DONE = "0 "
@@ -109,6 +109,39 @@ def test_a_digest_is_no_password(matrix: PamRoom) -> None:
     changer = PamChanger(b"poppassd", folder=bytes(matrix.folder))
     with pytest.raises(Failure, match="digest"):
         changer.authenticate(b"nobody", b"0" * 32, b"<1@h>")
+
+
+def test_a_digest_overheard_is_no_password_either(pam: PamRoom) -> None:
+    """A module that knows APOP would take it for good, whenever it comes."""
+    pam.service(name="poppassd")
+    again = b"APOP 0123456789abcdef0123456789abcdef <1.2@h>"
+    outcome = change(pam, b"nobody", again, NEW)
+    assert outcome == "authenticate 1 a digest, sent as a password"
+    assert change(pam, b"nobody", b"APOP", NEW) == "done"
+
+
+def test_whose_password_nobody_has_asked_for_changes_nothing(pam: PamRoom) -> None:
+    pam.service("auth sufficient pam_permit", name="poppassd")
+    outcome = change(pam, b"nobody", OLD, NEW)
+    assert outcome.startswith("authenticate 100 ")
+    assert outcome.endswith("no module has asked for the password")
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("new_authtok_reqd", "done"),
+        ("maxtries", "authenticate 1 "),
+        ("authtok_expired", "authenticate 3 "),
+        ("system_err", "authenticate 111 "),
+    ],
+)
+def test_what_modules_say_of_an_old_password(
+    pam: PamRoom, word: str, expected: str
+) -> None:
+    rows = (f"auth required pam_debug auth={word}", f"auth required {ASKS}")
+    pam.service(*rows, name="poppassd")
+    assert change(pam, b"nobody", OLD, NEW).startswith(expected)
 
 
 def test_nothing_is_changed_of_who_is_not_authenticated(matrix: PamRoom) -> None:

@@ -34,7 +34,9 @@ LATER = b"500 Server error, try again later.\r\n"
 
 OLD, NEW = "correct horse", "battery staple"
 UID = 4242
+ASKS = "pam_exec.so expose_authtok quiet /bin/cat"  # and takes whatever it gets
 QUICK = "--fail-delay=0"
+PERMITS = "account required pam_permit.so", "password required pam_permit.so"
 FAIL_SECONDS = 1
 PAM_SECONDS = 1.1  # pam_unix waits for longer than this
 
@@ -273,7 +275,7 @@ def test_a_module_s_text_is_part_of_the_one_reply(service: Service) -> None:
     text.write_text("No such luck,\n%u.\n", encoding="ascii")
     service.estate.service(
         "poppassd",
-        "auth required pam_permit.so",
+        f"auth required {ASKS}",
         "account required pam_permit.so",
         f"password required pam_echo.so file={text}",
         "password required pam_deny.so",
@@ -302,6 +304,20 @@ def test_nobody_gets_in_without_a_password(service: Service, hashed: str) -> Non
     assert service.say("empty", "x", NEW, QUICK) == ([USER, WRONG], 1)
 
 
+def test_a_digest_overheard_changes_nothing(service: Service) -> None:
+    """A stack that takes APOP for port 110 would take it here as well."""
+    service.estate.service("poppassd", f"auth required {ASKS}", *PERMITS)
+    again = "APOP 0123456789abcdef0123456789abcdef <1.2@mx.example>"
+    assert service.say("joe", again, NEW, QUICK) == ([USER, WRONG], 1)
+    assert service.say("joe", "anything", NEW, QUICK)[1] == 0
+
+
+def test_modules_that_trust_root_change_nothing(service: Service) -> None:
+    service.estate.service("poppassd", "auth sufficient pam_rootok.so", *PERMITS)
+    assert service.say("joe", "wrong", NEW, QUICK) == ([USER, LATER], 111)
+    assert [each for each in service.estate.log() if "no module has asked" in each]
+
+
 def test_pam_that_is_not_there_is_no_wrong_password(service: Service) -> None:
     service.estate.service("poppassd", "auth required pam_of_nobody.so")
     assert service.say("joe", OLD, NEW, QUICK) == ([USER, LATER], 111)
@@ -323,7 +339,7 @@ def test_a_module_may_not_make_him_somebody_below(service: Service) -> None:
     service.estate.service(
         "poppassd",
         f"auth required {unwrapped}",
-        "auth required pam_permit.so",
+        f"auth required {ASKS}",
         "account required pam_permit.so",
         "password required pam_permit.so",
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from qtools.accounts.interface import Unknown
 from qtools.accounts.pam import source
-from qtools.accounts.pam.attempt import check_name
+from qtools.accounts.pam.attempt import check_name, holds_digest
 from qtools.accounts.pam.conversation import MOST_CHARACTERS, Conversation, Stopped
 from qtools.errors import Refused
 from qtools.system.ffi import pam
@@ -56,6 +56,31 @@ def changing() -> Conversation:
 def test_a_login(kind: int, prompt: bytes, expected: bytes | None) -> None:
     user = b"joe@new.example" if b"@" in prompt else NAME
     assert Conversation(user, OLD).answer(kind, prompt) == expected
+
+
+@pytest.mark.parametrize(
+    ("user", "prompt"),
+    [
+        (b"joe", b"Password for joe@NEW.EXAMPLE.COM: "),
+        (b"joe", b"Password for joe@NEW: "),
+        (b"joe", b"Password for NEW\\joe: "),
+        (b"new", b"Password for user new: "),
+        (b"NEW", b"Password of new:"),
+        (b"new", b"new's password: "),
+    ],
+)
+def test_somebody_of_a_realm_that_is_new(user: bytes, prompt: bytes) -> None:
+    assert Conversation(user, OLD).answer(ECHO_OFF, prompt) == OLD
+
+
+def test_it_is_known_whether_the_password_was_asked_for() -> None:
+    made = Conversation(NAME, OLD)
+    assert not made.has_shown_secret
+    made.answer(ECHO_ON, b"login: ")
+    made.answer(INFO, b"Password: ")
+    assert not made.has_shown_secret
+    made.answer(ECHO_OFF, b"Password: ")
+    assert made.has_shown_secret
 
 
 @pytest.mark.parametrize(
@@ -233,6 +258,24 @@ def test_a_digest_overheard_can_not_be_sent_as_a_password(method: bytes) -> None
     environ = {b"POP3METHOD": method, **APOP_ON}
     with pytest.raises(Refused):
         source.password_of(b"APOP %s %s" % (DIGEST, STAMP), b"", environ)
+
+
+@pytest.mark.parametrize(
+    ("secret", "is_digest"),
+    [
+        (b"APOP %s %s" % (DIGEST, STAMP), True),
+        (b"apop  %s\t%s" % (DIGEST.upper(), STAMP), True),
+        (b" APOP%s" % DIGEST, True),
+        (b"APOP me", False),
+        (b"APOP %s" % DIGEST[1:], False),
+        (b"APOP %sg" % DIGEST[1:], False),
+        (DIGEST, False),
+        (b"APOP", False),
+        (b"", False),
+    ],
+)
+def test_what_modules_may_take_for_a_digest(secret: bytes, *, is_digest: bool) -> None:
+    assert holds_digest(secret) is is_digest
 
 
 class Module:

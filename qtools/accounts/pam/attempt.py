@@ -4,7 +4,11 @@
 Both begin a transaction about a user with a secret, tell PAM where the client is, and
 let the modules authenticate him and judge his account. What a code means is one table:
 "wrong" is only what a module can have found out; that one couldn't ask whom it asks is
-temporary, or has to be mended by somebody.
+temporary, or has to be mended by somebody. A system error is temporary, too, although
+pam_exec has no other word for "wrong": what else says it is nobody's wrong password.
+
+Modules that let somebody in without asking for a password, as pam_rootok does because
+it is root who asks, have not found out anything about a client.
 See: pam_authenticate(3), pam_acct_mgmt(3).
 """
 
@@ -30,7 +34,7 @@ _EVERYWHERE: dict[int, type[Failure]] = {
 _NO: dict[int, type[Failure]] = dict.fromkeys(
     (
         *(pam.PERMISSION_DENIED, pam.AUTHENTICATION_ERROR),
-        *(pam.USER_UNKNOWN, pam.ACCOUNT_EXPIRED),
+        *(pam.USER_UNKNOWN, pam.ACCOUNT_EXPIRED, pam.TRIES_EXCEEDED),
     ),
     Refused,
 )
@@ -39,6 +43,10 @@ _KINDS: dict[str, dict[int, type[Failure]]] = {
     "acct_mgmt": {**_EVERYWHERE, **_NO},
     "chauthtok": {**_EVERYWHERE, **_NO, pam.SECRET_ERROR: Refused},
 }
+
+APOP_LETTERS = b"APOP"
+DIGEST_OCTETS = 32
+HEXADECIMAL = b"0123456789abcdefABCDEF"
 
 _bound: list[pam.Pam] = []
 
@@ -57,15 +65,25 @@ class Attempt:
     """One user, one secret, one transaction."""
 
     def __init__(
-        self, service: bytes, user: bytes, secret: bytes, folder: bytes | None = None
+        self,
+        service: bytes,
+        user: bytes,
+        secret: bytes,
+        folder: bytes | None = None,
+        *,
+        is_digest: bool = False,
     ) -> None:
         """Start it.
 
+        is_digest: the secret is a digest of a challenge of ours, not what was typed.
         Raises: Refused for a name or secret that is nobody's; Hard.
         """
         check_name(user)
         if not secret:
             raise Refused("an empty password is no password")
+        if not is_digest and holds_digest(secret):
+            # Overheard once, it would be good for ever, with the stamp it belongs to.
+            raise Refused("a digest, sent as a password")
         self.conversation = Conversation(user, secret)
         self.transaction = pam.Transaction(
             library(), service, user, self.conversation.answer, folder
@@ -75,12 +93,23 @@ class Attempt:
         if address:
             self.transaction.set(pam.RHOST, address)
 
-    def step(self, name: str, flags: int = 0) -> None:
+    def authenticate(self, fine: tuple[int, ...] = (pam.SUCCESS,)) -> None:
+        """Have the modules look at the secret.
+
+        Raises: what their code means; Hard when none of them has looked.
+        """
+        self.step("authenticate", pam.NO_NULL_AUTHTOK, fine)
+        if not self.conversation.has_shown_secret:
+            raise Hard("PAM, authenticate: no module has asked for the password")
+
+    def step(
+        self, name: str, flags: int = 0, fine: tuple[int, ...] = (pam.SUCCESS,)
+    ) -> None:
         """Take a step of the transaction.
 
-        Raises: what its code means.
+        Raises: what its code means, if it is none of the fine ones.
         """
-        if self.transaction.do(name, flags) != pam.SUCCESS:
+        if self.transaction.do(name, flags) not in fine:
             raise self.failure(name)
 
     def failure(self, name: str) -> Failure:
@@ -100,3 +129,14 @@ def check_name(user: bytes) -> None:
         raise Unknown("no user can have such a name")
     if any(sign in user for sign in (b"/", b":")) or user[:1] in (b"-", b"."):
         raise Unknown("no user can have such a name")
+
+
+def holds_digest(secret: bytes) -> bool:
+    """Tell what modules that know APOP may take for a digest with its stamp.
+
+    However they read it: blanks between its parts and cases of letters don't count.
+    """
+    joined = b"".join(secret.split())
+    digest = joined[len(APOP_LETTERS) :][:DIGEST_OCTETS]
+    is_digest = len(digest) == DIGEST_OCTETS and not digest.strip(HEXADECIMAL)
+    return is_digest and joined[: len(APOP_LETTERS)].upper() == APOP_LETTERS

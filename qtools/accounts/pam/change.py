@@ -56,13 +56,10 @@ class PamChanger:
         self._attempt = attempt
         if not self._has_delay:
             attempt.transaction.drop_delay()
-        attempt.step("authenticate", pam.NO_NULL_AUTHTOK)
         # Not so one that has been too old for so long that the account is closed.
-        if attempt.transaction.do("acct_mgmt", pam.NO_NULL_AUTHTOK) not in (
-            pam.SUCCESS,
-            pam.NEW_SECRET_REQUIRED,
-        ):
-            raise attempt.failure("acct_mgmt")
+        too_old_is_fine = pam.SUCCESS, pam.NEW_SECRET_REQUIRED
+        attempt.authenticate(too_old_is_fine)
+        attempt.step("acct_mgmt", pam.NO_NULL_AUTHTOK, too_old_is_fine)
         self._is_known = True
 
     def user(self) -> bytes:

@@ -13,6 +13,8 @@ from qtools.system.ffi.pam import ECHO_OFF, ECHO_ON, ERROR, INFO
 
 NEW = b"new"
 OLD_WORDS = frozenset((b"current", b"old", b"existing"))
+NAMING_WORDS = frozenset((b"for", b"of", b"user", b"account"))
+ADDRESS_SIGNS = b"@\\"  # in a token: joe@REALM, or DOMAIN\joe
 AGAIN_WORDS = frozenset((b"retype", b"reenter", b"verify", b"again"))
 RE_ENTER = b"re-enter"
 
@@ -30,7 +32,8 @@ class Conversation:
     """What is said between a client, of whom we know all there is, and some modules.
 
     secret: the present one. new: the one it is to be changed to, None for no change.
-    errors, notes: what modules have told, each on one line.
+    errors, notes: what modules have told, each on one line. has_shown_secret: whether
+    a module has asked for the present secret, and so can have looked at it.
     """
 
     def __init__(self, user: bytes, secret: bytes) -> None:
@@ -40,6 +43,7 @@ class Conversation:
         self._new = b""
         self._has_stopped = False
         self._is_old_expected = True  # by a change's first prompt, if that is plain
+        self.has_shown_secret = False
         self.errors: list[str] = []
         self.notes: list[str] = []
 
@@ -80,7 +84,10 @@ class Conversation:
         if self._phase == AUTHENTICATION:
             if NEW in words and not words & OLD_WORDS:
                 return b""
-            return self._user if is_open else self._secret
+            if is_open:
+                return self._user
+            self.has_shown_secret = bool(self._secret)
+            return self._secret
         if self.errors:
             return b""
         is_old = bool(words & OLD_WORDS)
@@ -95,16 +102,29 @@ class Conversation:
 
 
 def words_of(prompt: bytes, user: bytes) -> frozenset[bytes]:
-    """Give the words of a prompt in lower case, without those of the user's name.
+    """Give the words of a prompt in lower case, without those that name somebody.
 
-    joe@new.example is asked for a "Password for joe@new.example" that is not new.
+    joe, of a realm NEW.EXAMPLE, is asked for a "Password for joe@NEW.EXAMPLE" that is
+    not new, and a user "new" for a "Password for user new" that is his old one.
     """
     text, name = prompt.lower(), user.lower()
     for named in (b"for " + name, name + b"'s"):
         text = text.replace(named, b" ")
     text = text.replace(RE_ENTER, b"reenter")
-    letters = bytes(octet if chr(octet).isalpha() else 32 for octet in text)
-    return frozenset(letters.split())
+    words: list[bytes] = []
+    before = b""
+    for token in text.split():
+        bare = token.strip(b":,;.?!()[]<>'\"")
+        is_name = bare == name and before in NAMING_WORDS
+        if not is_name and not any(sign in bare for sign in ADDRESS_SIGNS):
+            words += _letters(token).split()
+        before = bare
+    return frozenset(words)
+
+
+def _letters(text: bytes) -> bytes:
+    """Give a text with blanks for all that are no letters."""
+    return bytes(octet if chr(octet).isalpha() else 32 for octet in text)
 
 
 def one_line(text: bytes) -> str:

@@ -17,7 +17,12 @@ from pwd import getpwnam
 
 from qtools.accounts.entry import METHOD, PAM_APOP
 from qtools.accounts.interface import Identity
-from qtools.accounts.pam.attempt import Attempt, library
+from qtools.accounts.pam.attempt import (
+    APOP_LETTERS,
+    DIGEST_OCTETS,
+    Attempt,
+    library,
+)
 from qtools.errors import Hard, Refused, Temporary
 from qtools.system.ffi import pam
 from qtools.system.ffi.shadow import Tables
@@ -31,8 +36,7 @@ IS_SOLITARY = True
 DEFAULT_SERVICE = b"pop3"
 SERVICE_SIGNS = b"-._"  # besides letters and digits: a service is a file's name
 
-APOP_PREFIX = b"APOP "
-DIGEST_OCTETS = 32
+APOP_PREFIX = APOP_LETTERS + b" "
 DIGEST_METHODS = (b"Apop", b"Cram-Md5", b"Scram-Sha-256", b"Scram-Sha-256-Plus")
 
 MAILDIR = b"MAILDIR"
@@ -87,14 +91,15 @@ class Source:
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a password and say who it is; see the interface."""
-        secret = password_of(secret, challenge, posix.environ)
+        shown = password_of(secret, challenge, posix.environ)
         posix.unsetenv(MAILDIR)  # what was there before is nobody's
-        attempt = Attempt(self._service, user, secret, self._folder)
+        place = self._service, user, shown, self._folder
+        attempt = Attempt(*place, is_digest=shown != secret)
         session = Session(attempt)
         if not self._has_delay:
             attempt.transaction.drop_delay()
         try:
-            attempt.step("authenticate", pam.NO_NULL_AUTHTOK)
+            attempt.authenticate()
             attempt.step("acct_mgmt", pam.NO_NULL_AUTHTOK)
             known = _find(attempt.transaction.user())
             return session.open(known)
@@ -173,7 +178,6 @@ def password_of(secret: bytes, challenge: bytes, environ: dict[bytes, bytes]) ->
     if method in DIGEST_METHODS:
         raise Refused("PAM can't check a digest")
     if is_passed and secret.startswith(APOP_PREFIX):
-        # or a digest overheard could be sent again, with the stamp it belongs to
         raise Refused("a digest, sent as a password")
     return secret
 
