@@ -6,7 +6,8 @@ service for people. Without root's privileges there is but one user to change.
 """
 
 import posix
-from pwd import getpwnam
+
+from qtools.accounts import users
 
 LEAST_UID = 100  # Debian's system users end there, those made for a package
 
@@ -17,7 +18,7 @@ def is_above(user: bytes, least: int) -> bool:
     least: the lowest uid; never 0. Not root: no other user's than our own.
     """
     try:
-        uid = getpwnam(user.decode("utf-8", "surrogateescape")).pw_uid
-    except (KeyError, ValueError):  # unknown, or with a NUL in it
+        uid = users.find(user).pw_uid
+    except KeyError:
         return False
     return uid >= max(least, 1) and posix.geteuid() in (0, uid)

@@ -17,7 +17,7 @@ from qtools.errors import EXIT_REFUSED, EXIT_TEMPORARY, Failure
 from qtools.system.ffi.crypt import Crypt
 from tests import support
 from tests.chain.checker import system_user
-from tests.chain.pamroom import ASKS, PamRoom, log_in
+from tests.chain.pamroom import ASKS, PamRoom, log_in, script
 
 OLD, NEW = b"secret", b"Opun-sesym3"
 DONE = "0 "
@@ -166,7 +166,7 @@ CODES = {
     "authtok_lock_busy": EXIT_TEMPORARY,
     "try_again": EXIT_TEMPORARY,
     "authinfo_unavail": EXIT_TEMPORARY,
-    "system_err": EXIT_TEMPORARY,
+    "system_err": EXIT_REFUSED,  # since pam_debug tells what it does
     "conv_err": EXIT_TEMPORARY,
 }
 
@@ -196,6 +196,27 @@ def test_an_old_password_is_no_hindrance_and_an_old_account_is(
 ) -> None:
     pam.service(f"account required pam_debug acct={word}", name="poppassd")
     assert change(pam, b"nobody", OLD, NEW).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "told", "expected"),
+    [
+        ("quiet stdout", "echo not in June; exit 1", "change 1 not in June"),
+        ("quiet stdout", "exit 1", "change 111 System error"),
+        ("quiet", "echo not in June; exit 1", "change 111 System error"),
+        ("", "exit 3", "change 1 {program} failed: exit code 3"),
+        ("quiet stdout", "echo fine", "done"),
+    ],
+)
+def test_what_a_program_of_pam_exec_s_tells(
+    pam: PamRoom, word: str, told: str, expected: str
+) -> None:
+    """Every refusal of its is a system error, so that only words tell it from one."""
+    program = script(pam.room / "program", f"#!/bin/sh\n{told}\n")
+    row = f"password required pam_exec {word} {program}"
+    pam.service(row, "password required pam_permit", name="poppassd")
+    outcome = change(pam, b"nobody", OLD, NEW)
+    assert outcome == expected.format(program=program)
 
 
 @pytest.fixture

@@ -364,8 +364,9 @@ def test_addresses_are_mapped_to_users(service: Service, room: Path) -> None:
     assert "for joe@example.org from" in attempts[1]
 
 
+@pytest.mark.parametrize("options", [[], ["--as-user"]])
 def test_without_root_s_privileges_one_user_can_change_his_own(
-    service: Service, stored: str
+    service: Service, stored: str, options: list[str]
 ) -> None:
     passdb = service.estate.matrix("poppassd", joe=OLD, ann=OLD)
     service.estate.add_user("ann", UID + 1, stored)
@@ -374,6 +375,7 @@ def test_without_root_s_privileges_one_user_can_change_his_own(
     setpriv = need("setpriv", "util-linux")
     who = f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all"
     words = service.estate.command(setpriv, *who, service.tools.poppassd, QUICK)
+    words += options
     said = []
     for user in ("ann", "joe"):
         with Changing(words, service.tools.environment()) as changing:

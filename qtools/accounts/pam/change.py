@@ -9,11 +9,10 @@ See: pam_chauthtok(3).
 """
 
 import posix
-import sys
-from pwd import getpwnam
 
+from qtools.accounts import users
 from qtools.accounts.pam.attempt import Attempt, library
-from qtools.errors import Hard, Refused, Temporary
+from qtools.errors import Failure, Hard, Refused, Temporary
 from qtools.system.ffi import pam
 
 DEFAULT_SERVICE = b"poppassd"
@@ -23,8 +22,8 @@ class PamChanger:
     """Changes one password: authenticate(), then change(), then end().
 
     has_delay: whether a refusal waits as long as the modules want; not, where whoever
-    asks makes all refusals wait. is_for_user: act with the user's real uid; needs
-    root. folder: where services are, instead of the system's place.
+    asks makes all refusals wait. is_for_user: act with the user's real uid; who is not
+    root does so anyway. folder: where services are, instead of the system's place.
     """
 
     def __init__(
@@ -79,24 +78,32 @@ class PamChanger:
         attempt.conversation.begin_change(new)
         if self._as_user(attempt) == pam.SUCCESS:
             return
-        failure = attempt.failure("chauthtok")
-        kind = type(failure)
-        if (
-            attempt.conversation.errors
-            and attempt.transaction.code == pam.CONVERSATION_ERROR
-        ):
-            kind = Refused  # it is the new password that a module has complained of
-        raise kind(attempt.conversation.said() or attempt.transaction.text())
+        said = attempt.conversation.said() or attempt.transaction.text()
+        raise self._kind(attempt)(said)
+
+    def _kind(self, attempt: Attempt) -> type[Failure]:
+        """Give what kind of failure a change has come to.
+
+        What has been told of is the new password, whatever the code: modules give up
+        since we don't answer them again, and pam_exec knows but one code.
+        """
+        conversation, code = attempt.conversation, attempt.transaction.code
+        kind = type(attempt.failure("chauthtok"))
+        has_told = conversation.errors or (
+            code == pam.SYSTEM_ERROR and conversation.notes
+        )
+        return Refused if has_told and kind is Temporary else kind
 
     def _as_user(self, attempt: Attempt) -> int:
         """Have the modules change it; give the code."""
-        if not self._is_for_user:
+        if not self._is_for_user or posix.geteuid() != 0:
             return attempt.transaction.do("chauthtok")
+        before = posix.getuid()
         posix.setresuid(_uid_of(self.user()), -1, -1)
         try:
             return attempt.transaction.do("chauthtok")
         finally:
-            posix.setresuid(0, -1, -1)
+            posix.setresuid(before, -1, -1)
 
     def end(self) -> None:
         """Let PAM and the secrets go."""
@@ -113,6 +120,6 @@ def _uid_of(user: bytes) -> int:
     Raises: Hard when the system has no such user.
     """
     try:
-        return getpwnam(user.decode(sys.getfilesystemencoding(), "surrogateescape"))[2]
+        return users.find(user).pw_uid
     except KeyError as why:
         raise Hard(f"{user!r} is no user of this system") from why

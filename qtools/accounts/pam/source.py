@@ -12,9 +12,8 @@ See: pam(8), pam_setcred(3), pam_open_session(3).
 """
 
 import posix
-import sys
-from pwd import getpwnam
 
+from qtools.accounts import users
 from qtools.accounts.entry import METHOD, PAM_APOP
 from qtools.accounts.interface import Identity
 from qtools.accounts.pam.attempt import (
@@ -139,15 +138,15 @@ class Session:
         return self._identity(known, maildir)
 
     def _identity(self, known: "struct_passwd", maildir: bytes) -> Identity:
-        home = _encode(known.pw_dir)
+        home = users.octets(known.pw_dir)
         if maildir and not maildir.startswith(b"/"):
             maildir = home.rstrip(b"/") + b"/" + maildir
         who = Identity(
-            _encode(known.pw_name),
+            users.octets(known.pw_name),
             known.pw_uid,
             known.pw_gid,
             home=home,
-            shell=_encode(known.pw_shell),
+            shell=users.octets(known.pw_shell),
             maildir=maildir,
         )
         if posix.geteuid() == 0:
@@ -188,16 +187,9 @@ def _find(user: bytes) -> "struct_passwd":
     Raises: Hard when the system has no such user, Temporary.
     """
     try:
-        return getpwnam(user.decode(sys.getfilesystemencoding(), _KEEP))
+        return users.find(user)
     except KeyError as why:
         Tables().check_user_lookup(user)
         raise Hard(f"PAM lets {user!r} in, who is no user of this system") from why
     except OSError as why:
         raise Temporary(f"unable to look up {user!r}: {why.strerror}") from why
-
-
-_KEEP = "surrogateescape"
-
-
-def _encode(text: str) -> bytes:
-    return text.encode(sys.getfilesystemencoding(), _KEEP)
