@@ -37,6 +37,11 @@ def word(given: str, environ: dict[bytes, bytes]) -> str:
     return found
 
 
+def is_pam(word: str) -> bool:
+    """Tell whether a word means PAM, and not a database."""
+    return _kind(word) == PAM
+
+
 def load(word: str, least_uid: int, *, is_for_user: bool = False) -> "Opener":
     """Load the libraries of a word, and give a function to open a changer.
 
@@ -45,7 +50,7 @@ def load(word: str, least_uid: int, *, is_for_user: bool = False) -> "Opener":
     """
     name = word.partition(":")[2]
     where = name.encode("utf-8", "surrogateescape")
-    if _kind(word) == DATABASE:
+    if not is_pam(word):
         from qtools.accounts.cli import changer
 
         opener = changer.load(name)

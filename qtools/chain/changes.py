@@ -2,8 +2,9 @@
 """The privileged side of poppassd: one password checked, and changed, and told of.
 
 A refusal takes the same time and gives no reason whatever was wrong: unknown, not to
-be changed, a wrong password. The delay is made here and before the answer, where
-neither a new connection nor a dialogue that was taken over can get around it.
+be changed, a wrong password. Only that the system failed is told, which may be behind
+a password that was right. The delay is made here and before the answer, where neither
+a new connection nor a dialogue that was taken over can get around it.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
@@ -38,18 +39,20 @@ class Rules:
 
     account: gives the account's name for what a client calls it, empty for nobody's.
     fail_seconds: a refusal is not answered before. least_characters: of a new password;
-    None to leave all of its quality to others.
+    None to leave all of its quality to others. place: where it is kept, in words.
     """
 
-    __slots__ = ("account", "fail_seconds", "least_characters")
+    __slots__ = ("account", "fail_seconds", "least_characters", "place")
 
     def __init__(
         self,
         account: "Callable[[bytes], bytes]",
         fail_seconds: float = FAIL_SECONDS,
         least_characters: int | None = quality.LEAST_CHARACTERS,
+        place: str = "PAM",
     ) -> None:
         self.account = account
+        self.place = place
         self.fail_seconds = fail_seconds
         self.least_characters = least_characters
 
@@ -64,7 +67,8 @@ class ChangeDesk:
         self._rules = rules
         self._log = log
         self._changer: Changer | None = None
-        self._user = self._secret = b""
+        self._user = self._name = self._secret = b""
+        self._mask: set[int] | None = None  # of signals, before a change
         self._expected = AUTHENTICATE
 
     def do(self, kind: int, fields: tuple[bytes, ...]) -> tuple[int, bytes]:
@@ -77,7 +81,10 @@ class ChangeDesk:
         return EXIT_TEMPORARY, b""
 
     def settle(self) -> None:
-        """Do nothing more: a changer that has to is told so by end()."""
+        """Heed signals again: a change is in the log, and its answer on its way."""
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
     def note(self, event: bytes, mechanism: bytes, user: bytes, code: int) -> None:
         """Log nothing: the dialogue has nothing to tell that is not known here."""
@@ -87,6 +94,7 @@ class ChangeDesk:
         self._secret = b""
         if self._changer is not None:
             self._changer.end()
+        self.settle()
 
     def _authenticate(self, name: bytes, secret: bytes) -> int:
         """Check the old password; a refusal comes when it is due, and no earlier."""
@@ -99,7 +107,7 @@ class ChangeDesk:
             if (left := due - monotonic()) > 0:
                 sleep(left)
             return EXIT_REFUSED if isinstance(why, Refused) else why.code
-        self._user, self._secret = user, secret
+        self._user, self._name, self._secret = user, name, secret
         self._expected = CHANGE
         return EXIT_DONE
 
@@ -109,7 +117,7 @@ class ChangeDesk:
         elif isinstance(why, Refused):
             self._log.incorrect(user, name)
         else:
-            self._log.failed(f"unable to check a password: {why}")
+            self._log.not_checked(user, name, str(why))
 
     def _check(self, user: bytes, secret: bytes) -> None:
         if not user or b"\0" in user + secret:
@@ -118,21 +126,29 @@ class ChangeDesk:
         self._changer.authenticate(user, secret, b"")
 
     def _change(self, new: bytes) -> tuple[int, bytes]:
-        """Change the password; nobody who is in a hurry ends it half done."""
-        changer, rules = self._changer, self._rules
-        if changer is None:
+        """Change the password; nobody who is in a hurry ends it half done.
+
+        Nor before it is in the log, and the client's answer sent: see settle().
+        """
+        if self._changer is None:
             return EXIT_TEMPORARY, b""
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _UNHURRIED)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _UNHURRIED)
         try:
-            if rules.least_characters is not None:
-                quality.check(self._user, self._secret, new, rules.least_characters)
-            changer.change(new)
+            self._examine(new)
+            self._changer.change(new)
         except Failure as why:
-            is_ours = isinstance(why, Unfit)
-            self._log.not_changed(self._user, str(why), is_module=not is_ours)
+            place = "" if isinstance(why, Unfit) else f"{self._rules.place} error: "
+            self._log.not_changed(self._user, f"{place}{why}")
             is_for_client = isinstance(why, Refused)
             return why.code, str(why).encode() if is_for_client else b""
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         self._log.changed(self._user)
         return EXIT_DONE, b""
+
+    def _examine(self, new: bytes) -> None:
+        """Refuse a new password that is weak, if that is ours to say.
+
+        Raises: Unfit.
+        """
+        least = self._rules.least_characters
+        if least is not None:
+            quality.check(self._user, self._secret, new, least, self._name)

@@ -46,12 +46,14 @@ class ChangeLog:
         """Say that it was done."""
         self._write(f"changed POP3 password for {escape(user)}")
 
-    def not_changed(self, user: bytes, why: str, *, is_module: bool) -> None:
-        """Say why a new password was not taken, by a module or by ourselves."""
-        if is_module:
-            self._write(f"PAM error: {why}")
-        else:
-            self._write(f"{why} (user {escape(user)})")
+    def not_changed(self, user: bytes, why: str) -> None:
+        """Say why a new password was not taken."""
+        self._write(f"{why} (user {escape(user)})")
+
+    def not_checked(self, user: bytes, given: bytes, why: str) -> None:
+        """Say why nobody knows whether an old password was right."""
+        text = f"unable to check a password: {why}"
+        self._write(f"{text} (user {_named(user, given)})")
 
     def failed(self, text: str) -> None:
         """Say what went wrong with poppassd itself, or below it."""

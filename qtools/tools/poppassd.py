@@ -47,6 +47,11 @@ OPTIONS = (
     Option("u", "user", "NAME", "whom the dialogue runs as when we are root (nobody)"),
     Option("C", "chroot", "DIR", "root directory of the dialogue (a fresh empty one)"),
 )
+CONTRARY = (
+    ("accounts", "service"),
+    ("strip-domain", "domain-map"),
+    ("any-password", "min-length"),
+)
 
 
 def foresee(argv: list[str]) -> None:
@@ -111,9 +116,7 @@ def _prepare(
 
     Raises: Hard, Temporary.
     """
-    word = changers.word(values.get("accounts", ""), posix.environ)
-    if "service" in values:
-        word = f"{changers.PAM}:{values['service']}"
+    word = _word(values)
     least_uid = values.number("min-uid", floor.LEAST_UID, least=1)
     open_changer = changers.load(word, least_uid, is_for_user="as-user" in values)
     rules = Rules(
@@ -122,10 +125,29 @@ def _prepare(
         None
         if "any-password" in values
         else values.number("min-length", quality.LEAST_CHARACTERS, most=100),
+        "PAM" if changers.is_pam(word) else "database",
     )
     control = ucspi.tls_control(posix.environ)
     desk = ChangeDesk(open_changer, rules, log)
     return desk, _session(values, control), control
+
+
+def _word(values: "Values") -> str:
+    """Give the word for where passwords are changed.
+
+    Raises: Hard for options of which one would be ignored: who believes to serve a
+    database is not to serve the system's users.
+    """
+    for pair in CONTRARY:
+        if all(name in values for name in pair):
+            raise Hard(f"--{pair[0]} and --{pair[1]} contradict each other")
+    if "service" in values:
+        return f"{changers.PAM}:{values['service']}"
+    word = changers.word(values.get("accounts", ""), posix.environ)
+    for name in ("min-uid", "as-user"):
+        if name in values and not changers.is_pam(word):
+            raise Hard(f"--{name} is for PAM, and not for {word}")
+    return word
 
 
 def _session(values: "Values", control: "TlsControl | None") -> PasswordChange:

@@ -284,7 +284,7 @@ def test_a_module_s_text_is_part_of_the_one_reply(service: Service) -> None:
     assert said == [USER, PASS, FAILED + b": No such luck, joe.\r\n"]
     assert code == 1
     (line,) = [each for each in service.estate.log() if "PAM error" in each]
-    assert line.endswith(": PAM error: No such luck, joe. from 127.0.0.1")
+    assert line.endswith(": PAM error: No such luck, joe. (user joe) from 127.0.0.1")
 
 
 def test_an_expired_password_can_be_changed(service: Service, stored: str) -> None:
@@ -316,6 +316,27 @@ def test_modules_that_trust_root_change_nothing(service: Service) -> None:
     service.estate.service("poppassd", "auth sufficient pam_rootok.so", *PERMITS)
     assert service.say("joe", "wrong", NEW, QUICK) == ([USER, LATER], 111)
     assert [each for each in service.estate.log() if "no module has asked" in each]
+
+
+def test_who_is_told_to_end_finishes_what_he_has_begun(service: Service) -> None:
+    """Stored, in the log and answered, or nothing of it; a module may take its time."""
+    place = service.estate.place
+    for name in ("began", "gate"):
+        os.mkfifo(place / name)
+    slow = place / "slow"
+    slow.write_text(f"#!/bin/sh\necho >{place}/began\nread -r word <{place}/gate\n")
+    slow.chmod(0o755)
+    with (service.estate.etc / "pam.d/poppassd").open("a", encoding="ascii") as file:
+        file.write(f"password required pam_exec.so quiet {slow}\n")
+    with service.start() as changing:
+        changing.send("user joe", f"pass {OLD}", f"newpass {NEW}")
+        (place / "began").read_bytes()
+        changing.process.send_signal(signal.SIGTERM)
+        (place / "gate").write_text("go on\n", encoding="ascii")
+        assert changing.rest()[1:4] == [USER, PASS, NEWPASS]
+        assert changing.process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+    assert is_now(service.estate, NEW)
+    assert [each for each in service.estate.log() if "changed POP3 password" in each]
 
 
 def test_pam_that_is_not_there_is_no_wrong_password(service: Service) -> None:
@@ -474,6 +495,11 @@ def test_when_one_process_goes_both_do(
         ["--syslog-facility=kern"],
         ["--domain-map=/no/such"],
         ["--user=root"],
+        ["--service=poppassd", "--accounts=db:/no/such"],
+        ["--as-user", "--accounts=db:/no/such"],
+        ["--min-uid=500", "--accounts=db:/no/such"],
+        ["--strip-domain", "--domain-map=/etc/pam.d/poppassd"],
+        ["--any-password", "--min-length=9"],
         ["word"],
         ["--nonsense"],
     ],

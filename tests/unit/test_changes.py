@@ -35,7 +35,7 @@ class Changer:
         self._do("authenticate", user, secret)
 
     def change(self, new: bytes) -> None:
-        self.blocked = {int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+        self.blocked = blocked_now()
         self._do("change", new)
 
     def end(self) -> None:
@@ -66,10 +66,10 @@ class Office:
         monkeypatch.setattr(changes, "sleep", self._sleep)
         monkeypatch.setattr(syslog, "openlog", lambda *_: None)
         monkeypatch.setattr(syslog, "syslog", lambda _, line: self.lines.append(line))
-        rules = Rules(mapping.parse(b"example.com %").account, fail_seconds=3)
+        self.rules = Rules(mapping.parse(b"example.com %").account, fail_seconds=3)
         log = ChangeLog(syslog.LOG_LOCAL4, b"192.0.2.7")
         self.takes = takes
-        self.desk = ChangeDesk(self._open, rules, log)
+        self.desk = ChangeDesk(self._open, self.rules, log)
 
     def _open(self) -> Changer:
         self.now += self.takes
@@ -94,7 +94,27 @@ def test_nobody_ends_it_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
     office.desk.do(AUTHENTICATE, (b"joe", OLD))
     office.desk.do(CHANGE, (NEW,))
     assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} <= office.changer.blocked
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGTERM in blocked_now(), "the answer is not on its way yet"
+    office.desk.settle()
+    assert signal.SIGTERM not in blocked_now()
+
+
+@pytest.mark.parametrize("why", [None, Refused("too simple"), Temporary("no disk")])
+def test_nobody_ends_it_before_it_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, why: Failure | None
+) -> None:
+    office = Office(monkeypatch, second=why)
+    office.desk.do(AUTHENTICATE, (b"joe", OLD))
+    blocked: list[set[int]] = []
+    monkeypatch.setattr(syslog, "syslog", lambda *_: blocked.append(blocked_now()))
+    office.desk.do(CHANGE, (NEW,))
+    assert [signal.SIGTERM in each for each in blocked] == [True]
+    office.desk.end()
+    assert signal.SIGTERM not in blocked_now()
+
+
+def blocked_now() -> set[int]:
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
 
 
 @pytest.mark.parametrize("takes", [0.0, 1.5, 2.9, 3.0, 7.0])
@@ -115,11 +135,14 @@ def test_trouble_is_told_to_the_operator_only(
 ) -> None:
     office = Office(monkeypatch, first=why)
     assert office.desk.do(AUTHENTICATE, (b"joe", OLD)) == (why.code, b"")
-    assert office.lines == [f"unable to check a password: {why} from 192.0.2.7"]
+    assert office.lines == [
+        f"unable to check a password: {why} (user joe) from 192.0.2.7"
+    ]
     office = Office(monkeypatch, second=why)
     office.desk.do(AUTHENTICATE, (b"joe", OLD))
     assert office.desk.do(CHANGE, (NEW,)) == (why.code, b"")
-    assert f"PAM error: {why} from 192.0.2.7" in office.lines
+    office.desk.end()
+    assert office.lines == [f"PAM error: {why} (user joe) from 192.0.2.7"]
 
 
 def test_why_a_new_password_was_refused_is_told_to_both(
@@ -128,7 +151,35 @@ def test_why_a_new_password_was_refused_is_told_to_both(
     office = Office(monkeypatch, second=Refused("too simple"))
     office.desk.do(AUTHENTICATE, (b"joe", OLD))
     assert office.desk.do(CHANGE, (NEW,)) == (1, b"too simple")
-    assert office.lines == ["PAM error: too simple from 192.0.2.7"]
+    office.desk.end()
+    assert office.lines == ["PAM error: too simple (user joe) from 192.0.2.7"]
+
+
+def test_trouble_has_the_name_of_where_passwords_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office = Office(monkeypatch, second=Temporary("locked"))
+    office.rules.place = "database"
+    office.desk.do(AUTHENTICATE, (b"joe@example.com", OLD))
+    office.desk.do(CHANGE, (NEW,))
+    office.desk.end()
+    assert office.lines == ["database error: locked (user joe) from 192.0.2.7"]
+    office = Office(monkeypatch, first=Temporary("locked"))
+    office.desk.do(AUTHENTICATE, (b"joe@example.com", OLD))
+    (line,) = office.lines
+    named = "(user joe (given as joe@example.com))"
+    assert line == f"unable to check a password: locked {named} from 192.0.2.7"
+
+
+def test_a_password_may_not_hold_the_name_that_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office = Office(monkeypatch)
+    office.rules.account = mapping.parse(b"example.net mail_%_7").account
+    office.desk.do(AUTHENTICATE, (b"jim@example.net", OLD))
+    code, text = office.desk.do(CHANGE, (b"I am Jim the first",))
+    office.desk.end()
+    assert (code, text) == (1, b"the new password holds the user's name")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +213,7 @@ def test_there_is_one_try_and_one_change_whatever_is_asked(
         office = Office(monkeypatch, first=None if is_good else Refused("no"))
         for kind, fields in asked:
             office.desk.do(kind, fields)
+            office.desk.settle()
     done = office.changer.asked
     assert len(done) <= 2
     assert [len(fields) for fields in done] == [2, 1][: len(done)]
@@ -172,6 +224,8 @@ def test_there_is_one_try_and_one_change_whatever_is_asked(
     ("new", "text"),
     [
         (b"1234567", "shorter than 8"),
+        (b"        ", "nothing but blanks"),
+        ("12345678\x85".encode(), "control character"),
         ("äöüäöüä".encode(), "shorter than 8"),
         (OLD, "the old one"),
         (OLD[::-1], "too similar"),
@@ -192,6 +246,7 @@ def test_weak_passwords(new: bytes, text: str) -> None:
     [
         (b"joe", "äöüäöüäö".encode()),
         (b"joe", b"\xff\xfe1234567"),
+        (b"joe", b"\xe2\x82\xe2\x82\xe2\x82\xe2\x82"),  # 8 octets, no UTF-8
         (b"al", b"al is too short a name"),
         (b"", b"12345678"),
     ],
