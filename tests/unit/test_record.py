@@ -50,10 +50,9 @@ def test_512_octets_and_no_more(octets: int) -> None:
 
 @pytest.mark.parametrize("place", range(3))
 def test_a_field_with_a_nul_is_refused(place: int) -> None:
-    fields = [b"a", b"b", b"c"]
-    fields[place] = b"x\0y"
+    first, second, third = (b"x\0y" if place == each else b"a" for each in range(3))
     with pytest.raises(ValueError, match="NUL"):
-        record.pack(*fields)
+        record.pack(first, second, third)
 
 
 @pytest.mark.parametrize(
