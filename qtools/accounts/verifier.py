@@ -18,6 +18,7 @@ from qtools.accounts import answer
 from qtools.errors import EXIT_TEMPORARY, Failure, Refused, Temporary, from_os_error
 from qtools.system import verdict
 from qtools.system.guard import complain, let_go
+from qtools.system.precautions import end_at_interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _serve(
     status = 1
     begun: list[Callable[[], None]] = []
     try:
+        end_at_interrupt()
         let_go()
         packed = _verdict(check, argv, begun, is_verbose=is_verbose)
         if begun:
@@ -145,7 +147,10 @@ def _verdict(
 
 
 def _brace() -> None:
-    """Heed no more signals for the session, of whose group we are."""
+    """Heed no more signals for the session, of whose group we are.
+
+    Whoever has begun something has blocked them by then, so none is in between.
+    """
     for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
 

@@ -21,7 +21,7 @@ from qtools.errors import (
     EXIT_REFUSED,
     EXIT_TEMPORARY,
 )
-from qtools.system import guard
+from qtools.system import guard, precautions
 from qtools.system.ucspi import TlsFailed
 
 TYPE_CHECKING = False
@@ -120,6 +120,8 @@ def run(
     confine: called in the child, to give up whatever it has. This process lets go of
     the client's descriptors, so that no library it uses can speak to the client.
     """
+    precautions.dump_no_core()
+    precautions.end_at_interrupt()
     here, there = parcels.pair()
     child = posix.fork()
     if not child:

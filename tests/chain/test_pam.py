@@ -4,6 +4,8 @@
 import os
 import posix
 import pwd
+import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,13 @@ from qtools.accounts.interface import Identity
 from qtools.accounts.pam import attempt
 from qtools.accounts.pam.source import Source
 from qtools.accounts.verifier import Verifier
-from qtools.errors import EXIT_EXPIRED, EXIT_HARD, EXIT_REFUSED, EXIT_TEMPORARY
+from qtools.errors import (
+    EXIT_EXPIRED,
+    EXIT_HARD,
+    EXIT_REFUSED,
+    EXIT_TEMPORARY,
+    Temporary,
+)
 from qtools.system.ffi.crypt import Crypt
 from tests import support
 from tests.chain.checker import system_user
@@ -358,6 +366,72 @@ def test_groups_that_a_module_adds_are_the_users(pam: PamRoom) -> None:
     verifier.release()
     assert who is not None
     assert set(who.groups) == {who.gid, 54323}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("step", ["open_session", "close_session"])
+def test_who_is_told_to_end_closes_what_he_has_opened(
+    pam: PamRoom, step: str, number: signal.Signals
+) -> None:
+    """A signal to the whole group, while a module of the session takes its time."""
+    for name in ("began", "gate"):
+        os.mkfifo(pam.room / name)
+    slow = script(
+        pam.room / "slow",
+        f"#!/bin/sh\n[ $PAM_TYPE = {step} ] || exit 0\n"
+        f"echo >{pam.room}/began\nread -r word <{pam.room}/gate\n",
+    )
+    pam.service(
+        f"session required pam_exec {pam.logger}", f"session required pam_exec {slow}"
+    )
+    verifier = Verifier(
+        lambda: pam.source().verify(NOBODY, b"secret", b""), ["try"], is_verbose=True
+    )
+    if step == "close_session":
+        assert verifier.wait()[0] == 0
+        verifier.release()
+    (pam.room / "began").read_bytes()
+    os.kill(verifier._pid, number)
+    (pam.room / "gate").write_text("go on\n")
+    if step == "open_session":
+        assert verifier.wait()[0] == 0
+        verifier.release()
+    assert posix.waitpid(verifier._pid, 0)[1] == 0
+    steps = [line.split()[0] for line in pam.logged()]
+    assert steps == ["open_session", "close_session"]
+
+
+def test_what_was_put_off_is_heeded_when_nothing_is_open(pam: PamRoom) -> None:
+    pam.service("session required pam_deny")
+    source = pam.source()
+
+    def check() -> Identity:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        with pytest.raises(Temporary):
+            source.verify(NOBODY, b"secret", b"")
+        after = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return Identity(b"as before" if after == before else b"otherwise")
+
+    _, who = Verifier(check, ["try"], is_verbose=False).wait()
+    assert who is not None
+    assert who.name == b"as before"
+
+
+def test_a_module_that_crashes_leaves_no_password_behind(pam: PamRoom) -> None:
+    support.need_root()
+    pam.service()
+    source = pam.source()
+
+    def check() -> Identity:
+        resource.setrlimit(resource.RLIMIT_CORE, (4096, 4096))
+        ending = source.verify(NOBODY, b"secret", b"").ending
+        assert ending
+        ending()
+        return Identity(b"%d" % resource.getrlimit(resource.RLIMIT_CORE)[0])
+
+    _, who = Verifier(check, ["try"], is_verbose=True).wait()
+    assert who is not None
+    assert who.name == b"0"
 
 
 def test_apop_is_passed_to_modules_that_know_it(

@@ -251,5 +251,7 @@ def test_a_user_of_pam_s_who_is_root(pam: PamRoom, room: Path, start: Start) -> 
         system_user(room, hashed(SECRET), *options) as name,
         system_service(*unix(pam)) as service,
     ):
-        assert log_in(start(service), SECRET, name.encode()) == INCORRECT
+        client = start(service, "--attempts=2")
+        assert log_in(client, SECRET, name.encode()) == INCORRECT
         wait_for(lambda: sessions(pam) == SESSION)
+        assert client.ask(b"QUIT") == b"+OK", "he is still there, and was not in"

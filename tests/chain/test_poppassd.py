@@ -470,6 +470,24 @@ def test_who_speaks_has_no_privileges_and_who_has_them_does_not_speak(
         assert connection not in held
 
 
+def test_no_process_leaves_a_password_in_a_core_file(service: Service) -> None:
+    limited = need("prlimit", "util-linux"), "--core=4096:4096"
+    words = service.estate.command(*limited, service.tools.poppassd)
+    with Changing(words, service.tools.environment()) as changing:
+        changing.line()
+        pid = changing.process.pid
+        for each in (pid, *children(pid)):
+            limits = Path(f"/proc/{each}/limits").read_text(encoding="ascii")
+            assert re.search(r"^Max core file size +0 +4096 ", limits, re.MULTILINE)
+
+
+def test_an_interrupt_is_no_exception_inside_a_module(service: Service) -> None:
+    with service.start() as changing:
+        changing.line()
+        (caught,) = status(changing.process.pid, "SigCgt")
+        assert not int(caught, 16) & 1 << (signal.SIGINT - 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_when_one_process_goes_both_do(
     service: Service, number: signal.Signals

@@ -217,8 +217,26 @@ def test_an_ending_that_fails_is_told_to_the_operator(
     verifier = Verifier(check, ["checkpw"], is_verbose=False)
     assert verifier.wait()[0] == 0
     verifier.release()
-    assert os.wait()[1] == 0
+    assert os.waitpid(verifier._pid, 0)[1] == 0
     assert "unable to end a session: RuntimeError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "handler", [signal.default_int_handler, signal.SIG_IGN, signal.SIG_DFL]
+)
+def test_no_interrupt_comes_up_in_a_callback(
+    handler: Callable[..., object] | signal.Handlers,
+) -> None:
+    """C would print the exception, and take the callback for a success."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        code, who = ask(lambda: Identity(b"%r" % signal.getsignal(signal.SIGINT)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 0
+    assert who is not None
+    ignored = signal.SIG_IGN if handler == signal.SIG_IGN else signal.SIG_DFL
+    assert who.name == b"%r" % ignored
 
 
 def test_no_process_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:

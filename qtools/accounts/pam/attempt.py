@@ -18,6 +18,7 @@ from qtools.accounts.interface import Unknown
 from qtools.accounts.pam.conversation import Conversation
 from qtools.errors import Expired, Failure, Hard, Refused, Temporary
 from qtools.system.ffi import pam
+from qtools.system.precautions import dump_no_core
 
 REMOTE_ADDRESS = b"TCPREMOTEIP"
 
@@ -84,6 +85,7 @@ class Attempt:
         if not is_digest and holds_digest(secret):
             # Overheard once, it would be good for ever, with the stamp it belongs to.
             raise Refused("a digest, sent as a password")
+        dump_no_core()
         self.conversation = Conversation(user, secret)
         self.transaction = pam.Transaction(
             library(), service, user, self.conversation.answer, folder

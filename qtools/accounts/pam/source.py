@@ -11,6 +11,7 @@ is by setting MAILDIR, relative to the home of that user.
 See: pam(8), pam_setcred(3), pam_open_session(3).
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is dear
 import posix
 
 from qtools.accounts import users
@@ -39,6 +40,8 @@ APOP_PREFIX = APOP_LETTERS + b" "
 DIGEST_METHODS = (b"Apop", b"Cram-Md5", b"Scram-Sha-256", b"Scram-Sha-256-Plus")
 
 MAILDIR = b"MAILDIR"
+
+_UNHURRIED = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
 
 NOTHING_TO_ESTABLISH = pam.PERMISSION_DENIED  # no module's, but the library's own
 
@@ -117,13 +120,17 @@ class Session:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._steps: list[tuple[str, int]] = []
+        self._mask: set[int] | None = None  # of signals, before anything was begun
 
     def open(self, known: "struct_passwd") -> Identity:
         """Establish credentials, open the session, and say who it is.
 
+        Nobody who is in a hurry ends us from here to end(): what has been begun is
+        known to nobody else.
         Raises: Failure.
         """
         attempt = self._attempt
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _UNHURRIED)
         if posix.geteuid() == 0:
             posix.setgroups([known.pw_gid])  # modules may add to these
         code = attempt.transaction.do("setcred", pam.ESTABLISH)
@@ -159,6 +166,9 @@ class Session:
         while self._steps:
             self._attempt.transaction.do(*self._steps.pop())
         self._attempt.transaction.end()
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def password_of(secret: bytes, challenge: bytes, environ: dict[bytes, bytes]) -> bytes:

@@ -51,6 +51,7 @@ class Desk(Office):
         self.variables: dict[bytes, bytes] = {}
         self._argv = argv
         self._checks = checks
+        self._verifier: Verifier | None = None  # may have begun a session
         self._reader = -1  # where the answer behind a dialogue comes from
         self._is_told = False  # the refusal under way is in the log already
 
@@ -89,6 +90,8 @@ class Desk(Office):
             return code
         if not entry.may_be(who, allow_root=False):
             self._checks.report.incorrect(who.name)
+            if self._verifier is not None:
+                self._verifier.release()
             return EXIT_REFUSED
         self.guest = who
         return EXIT_DONE
@@ -104,9 +107,9 @@ class Desk(Office):
                 posix.close(descriptor)
             return self._checks.run(asked)
 
-        verifier = Verifier(check, self._argv, is_verbose=False)
+        self._verifier = Verifier(check, self._argv, is_verbose=False)
         verdict.hush()
-        return verifier.wait()
+        return self._verifier.wait()
 
     def _begin(self, asked: "Request") -> "Launched":
         """Start a process that has a verifier speak with the client.
