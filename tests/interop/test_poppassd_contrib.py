@@ -149,22 +149,74 @@ def test_the_ban_rule_finds_who_guesses_and_nobody_else(
         ("(given", "x", "192.0.2.9"),
         ("a@b.example", "x", "192.0.2.10"),
     ]
-    words = [place.tools.poppassd, "--fail-delay=0", "--strip-domain"]
-    for user, secret, address in [*given, ("joe", OLD, "192.0.2.99")]:
-        subprocess.run(
-            place.estate.command(*words),
-            input=f"user {user}\npass {secret}\nnewpass {NEW}\nquit\n".encode(),
-            env=place.tools.environment(TCPREMOTEIP=address),
-            stdout=subprocess.DEVNULL,
-            check=False,
-        )
+    rule = CONTRIB / "fail2ban/filter.d/qtools-poppassd.conf"
+    for row in [*given, ("joe", OLD, "192.0.2.99")]:
+        guess(place, *row)
+    banned = found(place, rule, tmp_path)
+    assert banned == [address for _, _, address in given]
+    assert "192.0.2.99" in (tmp_path / "log").read_text(encoding="ascii")
+
+
+def test_a_second_rule_finds_who_guesses_where_a_program_checks(
+    place: Place, tmp_path: Path
+) -> None:
+    check = "pam_exec.so expose_authtok quiet /bin/false"
+    place.estate.service("poppassd", f"auth required {check}")
+    guess(place, "joe", "wrong", "192.0.2.7")
+    guess(place, "joe@x.example", "wrong", "192.0.2.8")
+    rule = CONTRIB / "fail2ban/filter.d/qtools-poppassd.conf"
     log = tmp_path / "log"
+    assert found(place, rule, tmp_path) == []
+    text = rule.read_text(encoding="ascii").replace("#           ^", "            ^")
+    both = tmp_path / "both.conf"
+    both.write_text(text, encoding="ascii")
+    assert banned_in(log, both) == ["192.0.2.7", "192.0.2.8"]
+
+
+def test_the_jail_finds_its_log_on_any_system(tmp_path: Path) -> None:
+    """As its client reads the configuration, which is what starts jails."""
+    client = foreign("fail2ban", "/usr/bin/fail2ban-client")
+    top = Path(client).parents[2]
+    shutil.copytree(top / "etc/fail2ban", tmp_path / "etc")
+    for name in ("filter.d", "jail.d"):
+        rule = CONTRIB / "fail2ban" / name / "qtools-poppassd.conf"
+        shutil.copy(rule, tmp_path / "etc" / name)
+    words = [f"-c{tmp_path}/etc", f"-s{tmp_path}/s", f"-p{tmp_path}/p", "-d"]
+    made = subprocess.run(
+        ["/usr/bin/python3", client, *words],
+        env={**os.environ, "PYTHONPATH": str(top / "usr/lib/python3/dist-packages")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "['start', 'qtools-poppassd']" in made.stdout.splitlines(), made.stderr
+    assert "any log file for qtools-poppassd" not in made.stderr
+
+
+def guess(place: Place, user: str, secret: str, address: str) -> None:
+    """Have one conversation from an address."""
+    words = [place.tools.poppassd, "--fail-delay=0", "--strip-domain"]
+    subprocess.run(
+        place.estate.command(*words),
+        input=f"user {user}\npass {secret}\nnewpass {NEW}\nquit\n".encode(),
+        env=place.tools.environment(TCPREMOTEIP=address),
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def found(place: Place, rule: Path, folder: Path) -> list[str]:
+    """Write what has been logged to a file; give whom a rule would ban for it."""
     lines = [re.sub(r"^<\d+>(.{15}) ", r"\1 mx ", each) for each in place.estate.log()]
+    log = folder / "log"
     log.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-    assert "192.0.2.99" in log.read_text(encoding="ascii")
+    return banned_in(log, rule)
+
+
+def banned_in(log: Path, rule: Path) -> list[str]:
+    """Give the addresses that a rule finds in a log."""
     program = foreign("fail2ban", "/usr/bin/fail2ban-regex")
     library = program.removesuffix("/bin/fail2ban-regex") + "/lib/python3/dist-packages"
-    rule = CONTRIB / "fail2ban/filter.d/qtools-poppassd.conf"
     made = subprocess.run(
         ["/usr/bin/python3", program, "-v", log, rule],
         env={**os.environ, "PYTHONPATH": library},
@@ -172,5 +224,4 @@ def test_the_ban_rule_finds_who_guesses_and_nobody_else(
         text=True,
         check=False,
     )
-    banned = re.findall(r"^\|      (\S+)  \w{3} \w{3}", made.stdout, re.MULTILINE)
-    assert banned == [address for _, _, address in given], made.stdout + str(lines)
+    return re.findall(r"^\|      (\S+)  \w{3} \w{3}", made.stdout, re.MULTILINE)
