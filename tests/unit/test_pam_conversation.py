@@ -26,8 +26,8 @@ from qtools.system.ffi.pam import (
     ERROR,
     INFO,
     SUCCESS,
-    Transaction,
 )
+from qtools.system.ffi.pam_replies import Replies
 
 OLD, NEW, NAME = b"sesame", b"open sesame", b"joe"
 
@@ -282,11 +282,8 @@ class Module:
     """Calls a conversation as a module does, through C."""
 
     def __init__(self, answer: Callable[[int, bytes], bytes | None]) -> None:
-        # A service that can't be: what is under test needs no module but this one.
         self._library = pam.Pam()
-        self.transaction = Transaction.__new__(Transaction)
-        self.transaction._library = self._library
-        self.transaction._converse = answer
+        self._replies = Replies(self._library, answer)
         self.array = Pointer(None)
         self._free = Library("").function("free", None, Pointer)
 
@@ -314,7 +311,7 @@ class Module:
             pointers[place] = address_of(message)
         where = address_of(byref_of) if byref_of is not None else None
         number = len(told) if count is None else count
-        return self.transaction._called(number, address_of(pointers), where, None)
+        return self._replies.called(number, address_of(pointers), where, None)
 
     def replies(self, count: int) -> list[bytes | None]:
         """Give what was replied, and free it as a module does."""

@@ -18,6 +18,7 @@ from qtools.accounts.interface import Unknown
 from qtools.accounts.pam.conversation import Conversation
 from qtools.errors import Expired, Failure, Hard, Refused, Temporary
 from qtools.system.ffi import pam
+from qtools.system.ffi.pam_transaction import Transaction
 from qtools.system.precautions import dump_no_core
 
 REMOTE_ADDRESS = b"TCPREMOTEIP"
@@ -87,7 +88,7 @@ class Attempt:
             raise Refused("a digest, sent as a password")
         dump_no_core()
         self.conversation = Conversation(user, secret)
-        self.transaction = pam.Transaction(
+        self.transaction = Transaction(
             library(), service, user, self.conversation.answer, folder
         )
         self.transaction.set(pam.TTY, service)
