@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qtools.protocol import digests
 from qtools.system.ffi.crypt import Crypt
 from tests import corpus, support
 from tests.chain.checker import run, system_user
@@ -222,6 +223,21 @@ def test_the_next_source_is_asked_when_pam_knows_nobody_of_that_name(
         with system_service(f"auth required pam_debug auth={code}") as service:
             words = ("-a", f"pam:{service} authuser:{users}")
             told = run(tools, b"ann\0sesame\0\0", *words).told
+            assert (told and told.uid) == expected
+
+
+@pytest.mark.parametrize("method", ["Apop", "Cram-Md5"])
+def test_a_digest_is_for_the_next_source(tools: Tools, room: Path, method: str) -> None:
+    users, (uid, gid) = room / "users", support.OWNER
+    users.write_text(f"ann:sesame\n#:ann:uid={uid} gid={gid} home=/\n")
+    stamp = b"<1.2@h>"
+    made = digests.apop if method == "Apop" else digests.cram_md5
+    digest = made(stamp, b"sesame")
+    with system_service("auth,account required pam_deny") as service:
+        words = ("-a", f"pam:{service} authuser:{users}")
+        for secret, expected in ((digest, uid), (digest[::-1], None)):
+            record = b"ann\0%b\0%b\0" % (secret, stamp)
+            told = run(tools, record, *words, POP3METHOD=method).told
             assert (told and told.uid) == expected
 
 

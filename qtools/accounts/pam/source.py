@@ -16,7 +16,7 @@ import posix
 
 from qtools.accounts import users
 from qtools.accounts.entry import METHOD, PAM_APOP
-from qtools.accounts.interface import Identity
+from qtools.accounts.interface import Identity, Unknown
 from qtools.accounts.pam.attempt import (
     APOP_LETTERS,
     DIGEST_OCTETS,
@@ -176,7 +176,7 @@ def password_of(secret: bytes, challenge: bytes, environ: dict[bytes, bytes]) ->
 
     Takes the environment of the attempt. Without a method, as behind other programs,
     a challenge proves nothing, and the secret is taken for a password.
-    Raises: Refused.
+    Raises: Unknown for a digest that no module was asked about; Refused.
     """
     method, is_passed = environ.get(METHOD, b""), PAM_APOP in environ
     if method == b"Apop" and is_passed:
@@ -185,7 +185,7 @@ def password_of(secret: bytes, challenge: bytes, environ: dict[bytes, bytes]) ->
             raise Refused("not an APOP digest")
         return APOP_PREFIX + secret + b" " + challenge
     if method in DIGEST_METHODS:
-        raise Refused("PAM can't check a digest")
+        raise Unknown("PAM can't check a digest")
     if is_passed and secret.startswith(APOP_PREFIX):
         raise Refused("a digest, sent as a password")
     return secret
