@@ -161,6 +161,23 @@ def test_a_session_is_opened_and_closed(inn: Inn) -> None:
     wait_for(lambda: inn.read("sessions")[1:] == ["close_session joe 127.0.0.1"])
 
 
+@pytest.mark.parametrize(
+    ("name", "uid", "reply"), [("toor", 0, REFUSED), ("lost", UID + 1, TEMPORARY)]
+)
+def test_who_may_not_come_in_leaves_no_session(
+    inn: Inn, name: str, uid: int, reply: bytes
+) -> None:
+    """Neither uid 0 nor one whose home is not there, password and all."""
+    inn.settle(name, uid)
+    if uid:
+        (inn.room / name).rename(inn.room / "elsewhere")
+    server = inn.open()
+    for count in (1, 2):
+        assert inn.log_in(server, name).reply() == reply
+        begun = [f"open_session {name} 127.0.0.1", f"close_session {name} 127.0.0.1"]
+        assert inn.read("sessions") == begun * count
+
+
 class Family(NamedTuple):
     """Who is there while somebody is served: by pid."""
 

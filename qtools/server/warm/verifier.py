@@ -248,7 +248,12 @@ class Verifier:
         """
         method, allow_empty = question.method.encode(), self._allow_empty
         who = entry.check(question.record, sources, method, allow_empty=allow_empty)
-        return self.vetted(who)
+        try:
+            return self.vetted(who)
+        except Exception:
+            if who.ending is not None:
+                who.ending()  # nobody else hears of what has begun
+            raise
 
     def vetted(self, who: "Identity") -> "Identity":
         """Make sure that somebody may come in.
