@@ -72,9 +72,9 @@ def check(
         raise Misuse(f"bad record on descriptor 3: {why}") from why
     if not user or not (secret or allow_empty):
         raise Refused("empty user or password")
-    if method in PLAINTEXT_METHODS:
-        challenge = b""  # a digest is not the password
-    if is_token:  # which is no password either
+    if method in PLAINTEXT_METHODS or is_token:
+        challenge = b""  # a digest is neither
+    if is_token:  # which is no password
         sources = [s for s in sources if getattr(s, "TAKES_TOKENS", False)]
         if not sources:
             raise Refused("no account source takes a token")

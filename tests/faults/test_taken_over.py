@@ -294,6 +294,13 @@ class Waiting:
         self.source = f"command:{program}"
 
 
+class Asking:
+    """What has to be known of a village to ask a program."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+
 def test_no_more_processes_than_there_may_be(room: Path) -> None:
     waiting = Waiting(room)
     words = ("--verifiers", "1", "--verifier-processes", "3")
@@ -325,6 +332,7 @@ def test_variables_cannot_choose_what_a_program_does(room: Path) -> None:
         verifier = chain.worker.verifier()
         receive(verifier)
         names = (b"LD_PRELOAD", b"PATH", b"HOME", b"QTOOLS_EXEC", b"PYTHONPATH")
+        names += (b"SSLKEYLOGFILE", b"SSL_CERT_FILE", b"SSL_CERT_DIR")
         variables = b"\0".join(name + b"=/evil" for name in names)
         variables += b"\0TCPREMOTEIP=192.0.2.1\0POP3METHOD=User"
         os.write(waiting.gate, b"go on\n")
@@ -336,6 +344,31 @@ def test_variables_cannot_choose_what_a_program_does(room: Path) -> None:
     told = waiting.told.read_text()
     assert "TCPREMOTEIP=192.0.2.1\n" in told
     assert "/evil" not in told
+
+
+@pytest.mark.parametrize("claimed", ["Apop", "Cram-Md5"])
+def test_a_digest_that_was_heard_is_no_token(room: Path, claimed: str) -> None:
+    """The program would compare it, as the challenge and the variable tell it to."""
+    heard = b"<1.2@recorded>"
+    program, told = room / "program", room / "told"
+    program.write_text(
+        f"#!/bin/sh\nenv >>{told}\ncat <&3 | tr '\\000' '\\n' >>{told}\nexit 1\n"
+    )
+    program.chmod(0o755)
+    asking = Asking(f"command:{program}")
+    chain = Chain(cast("Village", asking), "--verifiers", "1")
+    try:
+        verifier = chain.worker.verifier()
+        receive(verifier)
+        variables = b"POP3METHOD=" + claimed.encode()
+        packet = ask_for(b"joe", digest(heard), heard, "Xoauth2", variables)
+        assert code_of(verifier, packet) == EXIT_REFUSED
+    finally:
+        chain.close()
+    lines = told.read_text().splitlines()
+    assert "POP3METHOD=Xoauth2" in lines
+    assert digest(heard).decode() in lines
+    assert heard.decode() not in lines
 
 
 # Packets that no login worker sends.

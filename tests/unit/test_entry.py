@@ -39,6 +39,14 @@ def check(packed: bytes, method: bytes = b"", *, allow_empty: bool = False) -> S
 JOE = record.pack(b"joe", b"secret", b"<1@mx>")
 
 
+@pytest.mark.parametrize("method", entry.BEARER_METHODS)
+def test_a_digest_is_not_a_token(method: bytes) -> None:
+    """Or one that was heard could be sent as one, with its challenge."""
+    source = TokenSource()
+    entry.check(JOE, [source], method, allow_empty=False)
+    assert source.asked == [(b"joe", b"secret", b"")]
+
+
 @pytest.mark.parametrize("method", entry.PLAINTEXT_METHODS)
 def test_a_digest_is_not_the_password(method: bytes) -> None:
     assert check(JOE, method).asked == [(b"joe", b"secret", b"")]

@@ -10,22 +10,55 @@ import pytest
 from qtools.accounts import answer
 from qtools.accounts.interface import Identity
 from qtools.server import channel as channels
+from qtools.server import environment
 from qtools.server.channel import Channel
 from qtools.server.warm.keeper import Keeper, put
 from tests.support import wait_for
 
 
 def test_a_source_hears_of_the_client_and_nothing_else() -> None:
-    environ = {b"PATH": b"/bin", b"TCPREMOTEHOST": b"another's", b"LANG": b"C"}
-    text = b"TCPREMOTEIP=192.0.2.1\0PATH=/evil\0LD_PRELOAD=/evil\0POP3METHOD=User"
-    put(environ, text + b"\0POP3MAILDIR=/evil\0SSL_PROTOCOL=TLSv1.3\0\0x\0MAILDIR=y")
+    environ = {
+        b"PATH": b"/bin",
+        b"TCPREMOTEHOST": b"another's",
+        b"SSL_CERT_FILE": b"the administrator's",
+        b"POP3METHOD": b"Apop",
+    }
+    text = b"TCPREMOTEIP=192.0.2.1\0PATH=/evil\0LD_PRELOAD=/evil\0POP3METHOD=Plain"
+    text += b"\0POP3MAILDIR=/evil\0SSL_PROTOCOL=TLSv1.3\0\0x\0MAILDIR=y"
+    put(environ, text, "User")
     assert environ == {
         b"PATH": b"/bin",
-        b"LANG": b"C",
+        b"SSL_CERT_FILE": b"the administrator's",
         b"TCPREMOTEIP": b"192.0.2.1",
         b"POP3METHOD": b"User",
         b"SSL_PROTOCOL": b"TLSv1.3",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"SSLKEYLOGFILE", b"SSL_CERT_FILE", b"SSL_CERT_DIR", b"SSL_ENGINE", b"SSL"),
+        *(b"TCP", b"TCP_WRAPPERS", b"PROTO_X", b"UNIX_X", b"SSLCTLFD", b"POP3CAPAS"),
+    ],
+)
+def test_no_name_that_only_begins_like_one_of_ours(name: bytes) -> None:
+    """Libraries for TLS write, or trust, what a variable names."""
+    environ: dict[bytes, bytes] = {}
+    put(environ, name + b"=/evil", "User")
+    assert environ == {b"POP3METHOD": b"User"}
+
+
+def test_all_that_is_known_of_a_client_is_heard() -> None:
+    local, remote = (b"::ffff:192.0.2.9%eth0", 110), (b"::ffff:192.0.2.1", 1234)
+    found = environment.variables(local, remote, b"mx", b"client.example", b"joe")
+    found |= dict.fromkeys(
+        (b"SSL_PROTOCOL", b"SSL_CIPHER", b"SSL_CIPHER_USEKEYSIZE"), b"x"
+    )
+    heard: dict[bytes, bytes] = {}
+    text = b"\0".join(name + b"=" + value for name, value in found.items())
+    put(heard, text, "Plain")
+    assert heard == found | {b"POP3METHOD": b"Plain"}
 
 
 Judge = Callable[[], tuple[int, Identity | None]]
@@ -36,7 +69,9 @@ def begun(judge: Judge) -> tuple[int, Channel]:
     here, there = channels.pair()
     pid = os.fork()
     if not pid:
-        Keeper(there, [], 30, ["popserver"]).run(b"TCPREMOTEIP=192.0.2.1", judge)
+        Keeper(there, [], 30, ["popserver"]).run(
+            b"TCPREMOTEIP=192.0.2.1", "User", judge
+        )
     there.close()
     return pid, here
 
@@ -103,7 +138,7 @@ def test_it_stays_until_its_lifeline_is_cut(*, is_heard: bool) -> None:
             os.read(go_on, 1)
             return with_ending(end)()
 
-        Keeper(there, [writer, go_on], 30, ["popserver"]).run(b"", wait)
+        Keeper(there, [writer, go_on], 30, ["popserver"]).run(b"", "User", wait)
     there.close()
     os.close(writer)
     if not is_heard:

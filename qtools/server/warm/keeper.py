@@ -12,10 +12,13 @@ import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is
 import posix
 
 from qtools.accounts import answer
+from qtools.accounts.entry import METHOD
 from qtools.errors import EXIT_TEMPORARY
+from qtools.server import environment
 from qtools.server.processes import keep_only
 from qtools.server.warm import packets
 from qtools.system.guard import complain
+from qtools.system.ucspi import CONTROL, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,20 +31,30 @@ if TYPE_CHECKING:
     Judge = Callable[[], tuple[int, Identity | None]]
 
 READ_OCTETS = 512
-# What sources may hear of the client; rules of an administrator set other variables,
-# and so would a login worker that has been taken over: LD_PRELOAD, say.
-FOR_SOURCES = (
-    *(b"PROTO", b"TCP", b"SSL", b"UNIX"),
-    *(b"POP3METHOD", b"POP3LANG", b"POP3UTF8", b"POP3CAPA"),
+# What sources may hear of the client besides how he logs in. Rules of an administrator
+# set other variables, and so would a login worker that has been taken over, to choose
+# what a program of root's does: LD_PRELOAD, SSL_CERT_FILE, SSLKEYLOGFILE.
+FOR_SOURCES = frozenset(
+    (
+        *(set(environment.NAMES) - {CONTROL, READ, WRITE}),
+        *(b"SSL_PROTOCOL", b"SSL_CIPHER", b"SSL_CIPHER_USEKEYSIZE"),
+        *(b"SSL_TLS_SNI_SERVERNAME", b"SSL_CLIENT_S_DN", b"SSL_CLIENT_M_SERIAL"),
+        *(b"POP3LANG", b"POP3UTF8", b"POP3CAPA"),
+    )
 )
 
 
-def put(environ: dict[bytes, bytes], text: bytes) -> None:
-    """Set what is known of a client, and unset what is left of another."""
-    for name in [name for name in environ if name.startswith(FOR_SOURCES)]:
-        del environ[name]
+def put(environ: dict[bytes, bytes], text: bytes, method: str) -> None:
+    """Set what is known of a client, and unset what is left of another.
+
+    text: what the login worker tells. method: how the client logs in, which is no
+    matter of what is told: a digest would be called a token.
+    """
+    for name in FOR_SOURCES:
+        environ.pop(name, None)
     told = packets.variables(text)
-    environ.update({name: told[name] for name in told if name.startswith(FOR_SOURCES)})
+    environ.update({name: told[name] for name in told if name in FOR_SOURCES})
+    environ[METHOD] = method.encode()
 
 
 class Keeper:
@@ -59,14 +72,14 @@ class Keeper:
         self._seconds = seconds
         self._argv = argv
 
-    def run(self, environment: bytes, judge: "Judge") -> "NoReturn":
+    def run(self, told: bytes, method: str, judge: "Judge") -> "NoReturn":
         """Check, tell, and if need be stay; whatever happens, leave.
 
-        environment: what the login worker tells of the client.
+        told: what the login worker tells of the client. method: how he logs in.
         """
         try:
             keep_only([0, 1, 2, self._channel.descriptor, *self._kept])
-            put(posix.environ, environment)
+            put(posix.environ, told, method)
             _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
             self._attempt(judge)

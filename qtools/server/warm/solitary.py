@@ -178,7 +178,8 @@ class SolitaryVerifier(Verifier):
             return self.identified(question, sources)
 
         keeper = Keeper(way, self.kept, self._seconds, self._argv)
-        keeper.run(question.environment, lambda: self._judge(check))
+        told, method = question.environment, question.method
+        keeper.run(told, method, lambda: self._judge(check))
 
     def _hear_attempt(self, attempt: Attempt) -> None:
         """Take an attempt's answer, which may be that there is none.
