@@ -113,8 +113,12 @@ def _account_words(given: "Values") -> list[str]:
 
 
 def _offer_apop(given: "Values") -> None:
-    """Have the dialogue take APOP, where -A or -T ask for it."""
-    if manner.has_apop(given):
+    """Have the dialogue take APOP, where -A or -T ask for it.
+
+    A variable that has it taken alone has the last word: no password in the clear.
+    """
+    said = posix.environ.get(manner.POP3AUTH, b"").lower()
+    if manner.has_apop(given) and not said.startswith(b"apop"):
         posix.environ[manner.POP3AUTH] = b"+apop"
 
 

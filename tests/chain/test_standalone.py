@@ -298,6 +298,20 @@ def test_apop_by_an_option(start: Start) -> None:
     client.quit()
 
 
+@pytest.mark.parametrize("said", ["apop", "APOP"])
+def test_apop_alone_is_what_it_stays(start: Start, said: str) -> None:
+    server = start("-A", POP3AUTH=said)
+    client = poplib.POP3(HOST, server.port, timeout=PATIENCE_SECONDS)
+    offered = client.capa()
+    assert "APOP" in offered
+    assert not {"USER", "SASL"} & set(offered)
+    with pytest.raises(poplib.error_proto) as why:
+        client.user(NAME)
+    assert why.value.args == (b"-ERR USER not available",)
+    client.apop(NAME, SECRET.decode())
+    client.quit()
+
+
 WRONG = {
     "a service of PAM's without PAM": ["-p", "pop3", "--accounts", "system"],
     "an option of other uses": ["-a"],
