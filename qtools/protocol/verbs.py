@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 # Of POP3's commands those whose arguments are secrets, whether we have them or not.
 SECRET_KEYWORDS = (b"PASS", b"APOP", b"AUTH")
 
+# Lines that may be shown: what has no keyword of POP3's can be anything, a password in
+# base64 say, whose AUTH was refused.
+SHOWN_KEYWORDS = frozenset(
+    (
+        *(b"USER", b"PASS", b"APOP", b"AUTH", b"STLS", b"UTF8", b"LANG", b"CAPA"),
+        *(b"STAT", b"LIST", b"RETR", b"DELE", b"TOP", b"UIDL", b"LAST", b"RSET"),
+        *(b"NOOP", b"QUIT"),
+    )
+)
+UNSHOWN = b"<unknown>"
+
 
 class Verb:
     """One command.
@@ -87,9 +98,14 @@ def masked(table: "dict[bytes, Verb]", line: bytes) -> bytes:
     """Give the line as a debug log may show it, secrets replaced.
 
     A secret that was mistyped is still one: blanks before the keyword, or something
-    else than one space behind it, hide nothing of it.
+    else than one space behind it, hide nothing of it. So may be a whole line that is no
+    command.
     """
     start = line.strip()[:4].upper()
     verb = table.get(start)
     is_secret = verb.is_secret if verb else start in SECRET_KEYWORDS
-    return start + b" <hidden>" if is_secret and len(line.strip()) > 4 else line
+    if is_secret and len(line.strip()) > 4:
+        return start + b" <hidden>"
+    keyword, _ = split(line.strip())
+    is_known = keyword in table or keyword in SHOWN_KEYWORDS
+    return line if is_known else UNSHOWN

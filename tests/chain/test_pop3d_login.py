@@ -392,6 +392,20 @@ def test_debugging_shows_lines_but_no_secret(start: Start, log: Log) -> None:
     ]
 
 
+def test_debugging_shows_nothing_of_a_login_that_was_not_begun(
+    start: Start, log: Log
+) -> None:
+    client = start("-d", before=log.before())
+    client.line()
+    client.ask(b"AUTH LOGIN2", b"am9l", b"c2VjcmV0", b"STAT")
+    assert [log.line() for _ in range(4)] == [
+        f"{DEBUG} pop3d[N]: [N.N.N.N] < AUTH <hidden>",
+        f"{DEBUG} pop3d[N]: [N.N.N.N] < <unknown>",
+        f"{DEBUG} pop3d[N]: [N.N.N.N] < <unknown>",
+        f"{DEBUG} pop3d[N]: [N.N.N.N] < STAT",
+    ]
+
+
 def test_under_inetd_complaints_go_to_the_log(start: Start, log: Log) -> None:
     client = start("-m", "Nowhere", has_errors=False, before=log.before())
     assert log_in(client) == PERMANENT

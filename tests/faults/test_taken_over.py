@@ -331,8 +331,10 @@ def test_variables_cannot_choose_what_a_program_does(room: Path) -> None:
     try:
         verifier = chain.worker.verifier()
         receive(verifier)
-        names = (b"LD_PRELOAD", b"PATH", b"HOME", b"QTOOLS_EXEC", b"PYTHONPATH")
-        names += (b"SSLKEYLOGFILE", b"SSL_CERT_FILE", b"SSL_CERT_DIR")
+        names = (
+            *(b"LD_PRELOAD", b"PATH", b"HOME", b"QTOOLS_EXEC", b"PYTHONPATH"),
+            *(b"SSLKEYLOGFILE", b"SSL_CERT_FILE", b"SSL_CERT_DIR"),
+        )
         variables = b"\0".join(name + b"=/evil" for name in names)
         variables += b"\0TCPREMOTEIP=192.0.2.1\0POP3METHOD=User"
         os.write(waiting.gate, b"go on\n")

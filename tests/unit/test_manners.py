@@ -69,6 +69,16 @@ def test_a_trace_shows_lines_and_no_secret() -> None:
     ]
 
 
+@pytest.mark.parametrize("refused", [b"AUTH LOGIN2", b"AUTH CRAM-MD5 =", b"AUTH LOGIN"])
+def test_what_follows_a_refused_auth_is_not_shown(refused: bytes) -> None:
+    """A client that goes on all the same sends name and password, in base64."""
+    policy = Policy(is_traced=True, attempts=9, mechanisms=(b"CRAM-MD5",))
+    actions = talk(Login(STAMP, policy), refused, b"am9l", b"c2VjcmV0")
+    assert [act.line for act in actions if isinstance(act, Trace)] == [
+        *(b"AUTH <hidden>", b"<unknown>", b"<unknown>")
+    ]
+
+
 def test_nothing_is_traced_unasked() -> None:
     actions = talk(Login(STAMP, Policy()), b"NOOP", b"XYZ")
     assert not [act for act in actions if isinstance(act, Trace)]
