@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qtools.accounts.command import Command, groups_of, identity, open_source
+from qtools.accounts.command import Command, Run, groups_of, identity, open_source
 from qtools.accounts.interface import Identity
 from qtools.accounts.verifier import Verifier
 from qtools.errors import (
@@ -179,20 +179,35 @@ def test_a_report_that_is_none_lets_nobody_in(
     assert ask(program) == (EXIT_TEMPORARY, None)
 
 
+@pytest.mark.parametrize(
+    ("wait", "why"),
+    [
+        ("os.waitpid(child, 0)", "unable to look"),
+        ("os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)", "not all one user"),
+    ],
+)
 def test_a_report_of_somebody_who_has_gone_lets_nobody_in(
-    checker: Callable[..., bytes],
+    checker: Callable[..., bytes], room: Path, wait: str, why: str
 ) -> None:
+    """His pid may be another's by now, or is nobody's who could be looked at."""
+    os.mkfifo(room / "gone")
     program = checker(
+        before=f"gone = os.open({str(room / 'gone')!r}, os.O_WRONLY)",
         after="child = os.fork()\n"
         "if child == 0:\n"
         "    os.write(int(sys.argv[-1]), b'/\\0joe\\0\\0')\n"
         "    os._exit(0)\n"
-        "os.waitpid(child, 0)\n"
-        "os.read(int(sys.argv[-1]), 1)"
+        f"{wait}\n"
+        "os.close(gone)\n"
+        "os.read(int(sys.argv[-1]), 1)",
     )
-    # The report may be looked at before its sender has gone: then he is the user.
-    code, who = ask(program)
-    assert (code, who) == (EXIT_TEMPORARY, None) or (who and who.uid == UID)
+    run = Run(program, JOE)
+    (room / "gone").read_bytes()
+    report, sender = run.report(5)
+    assert sender is not None
+    with pytest.raises(Temporary, match=why):
+        identity(b"joe", report, *sender)
+    run.end()
 
 
 def test_only_a_process_that_is_all_one_user_is_believed() -> None:
