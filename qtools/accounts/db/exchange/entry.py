@@ -7,7 +7,7 @@ can't be told for certain makes its line a fault.
 
 import os
 
-from qtools.accounts import hashes
+from qtools.accounts.db.exchange import stored as stored_hashes
 from qtools.accounts.db.secrets import CLEAR, HASH, SCRAM
 from qtools.accounts.interface import LARGEST_ID
 from qtools.accounts.limits import check_secret
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from qtools.accounts.db.store import Store
 
 NO_PASSWORD = (b"!", b"!!", b"*")  # how it is said that nobody logs in
-HASH_OCTETS = 511  # crypt(3) has no longer ones
 
 # What stands in front of a hash, by the names that other programs give to methods.
 PREFIXES = {
@@ -31,17 +30,6 @@ PREFIXES = {
     b"SHA256-CRYPT": (b"$5$",),
     b"SHA512-CRYPT": (b"$6$",),
     b"BLF-CRYPT": (b"$2a$", b"$2b$", b"$2y$"),
-}
-
-
-# The most that a check may be told to spend, by method (see hashes.cost_of): about a
-# second. One line of a file could hold up all logins otherwise.
-MOST_COSTS = {
-    "sha256": 3_000_000,
-    "sha512": 3_000_000,
-    "bcrypt": 14,
-    "yescrypt": hashes.CRYPT_DIGITS.index(b"D"),
-    "gost-yescrypt": hashes.CRYPT_DIGITS.index(b"D"),
 }
 
 
@@ -65,22 +53,14 @@ class Entry:
         """Take a hash as crypt(3) has it, or the word for none.
 
         scheme: the method that it is said to be of.
-        Raises: Unfit when nothing could match it.
+        Raises: Unfit when nothing could match it, or not in a bearable time.
         """
         if stored in NO_PASSWORD:
             return
-        is_text = stored.isascii() and stored.decode("ascii", "replace").isprintable()
-        if not is_text or b" " in stored or len(stored) > HASH_OCTETS:
-            raise Unfit("the password is no hash")
+        stored_hashes.check(stored)
         prefixes = PREFIXES.get(scheme, (b"",))
-        is_whole = not stored.startswith(b"$") or hashes.is_modern(stored)
-        if not hashes.is_usable(stored) or not is_whole:
-            raise Unfit("the password is locked, or no hash")
         if not stored.startswith(prefixes):
             raise Unfit("the hash is of another method than is said")
-        method = hashes.STRENGTHS.get(hashes.method_of(stored), "")
-        if hashes.cost_of(stored) > MOST_COSTS.get(method, hashes.cost_of(stored)):
-            raise Unfit("checking this hash would take too long")
         self.made[HASH] = stored
 
     def set_clear(self, secret: bytes) -> None:
