@@ -12,10 +12,9 @@ import sys
 from time import monotonic, sleep
 
 from qtools.accounts import quality, registry
-from qtools.accounts.cli.changer import DatabaseChanger
+from qtools.accounts.cli.changer import DatabaseChanger, look_up
 from qtools.accounts.cli.interpreter import Interpreter
 from qtools.accounts.db.outbox import run_hook
-from qtools.accounts.db.store import Store
 from qtools.accounts.interface import Identity
 from qtools.accounts.scram import Exchange
 from qtools.accounts.verifier import Verifier
@@ -26,8 +25,10 @@ from qtools.errors import (
     EXIT_TEMPORARY,
     Failure,
     Refused,
+    Temporary,
 )
-from qtools.protocol import codes
+from qtools.protocol import codes, scram
+from qtools.protocol.framing import Malformed
 from qtools.sessions.pwd import CHANGE, EXECUTE, LINE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
 from qtools.system import pwdlog, ucspi
 
@@ -35,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from qtools.accounts.cli.member import Member
     from qtools.accounts.interface import Source
     from qtools.accounts.registry import Opener
     from qtools.system.pwdlog import PwdLog
@@ -80,17 +82,18 @@ class Terms:
 class PwdDesk:
     """Does the errands of one Pwd.
 
-    user: the account in the database that has logged in, empty for nobody's.
+    member: the account in the database that has logged in, None for nobody's.
     """
 
     def __init__(self, terms: Terms, log: "PwdLog") -> None:
-        self.user = b""
+        self.member: Member | None = None
         self._terms = terms
         self._log = log
         self._attempts_left = terms.attempts
         self._has_login = False
         self._secret = b""  # of the login, where it was shown
         self._exchange: Exchange | None = None
+        self._before: Member | None = None  # of the exchange
         self._interpreter: Interpreter | None = None
         self._has_changed = False
         self._errands: dict[int, tuple[int, Callable[..., Answer]]] = {
@@ -141,18 +144,30 @@ class PwdDesk:
             return self._check(user, secret, challenge)
 
         try:
+            before = look_up(self._terms.path, user)
             code, who = Verifier(check, sys.argv, is_verbose=False).wait()
+            if who is None:
+                self._refused(user, method, code)
+                return code, b""
+            member = self._same(user, before) if who.name else None
         except Failure as why:
             return self._failed(why), b""
-        if who is None:
-            self._refused(user, method, code)
-            return code, b""
         if method in PLAINTEXT:
             self._secret = secret
-        return self._accept(who.name, user, method)
+        return self._accept(member, user, method)
+
+    def _same(self, user: bytes, before: "Member | None") -> "Member":
+        """Give the account, that has to be the one whose password was checked.
+
+        Raises: Temporary when it may be another by now; Hard.
+        """
+        member = look_up(self._terms.path, user)
+        if member is None or not member.is_as(before):
+            raise Temporary("the account has changed while it logged in")
+        return member
 
     def _check(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
-        """In the verifier: say which account in the database it is, if it is there.
+        """In the verifier: give a name, empty when it isn't the database's account.
 
         Raises: Refused, Temporary, Hard.
         """
@@ -165,15 +180,7 @@ class PwdDesk:
         (accepting,) = (each for each in sources if each.has_accepted)
         place = sources.index(accepting)
         is_ours = self._terms.sources[place] is self._terms.database
-        return Identity(self._account(user) if is_ours else b"")
-
-    def _account(self, user: bytes) -> bytes:
-        """Give the account's own name, where the client may have used an alias."""
-        store = Store(self._terms.path)
-        try:
-            return store.show(user).user.encode("utf-8", "surrogateescape")
-        finally:
-            store.close()
+        return Identity(user if is_ours else b"")
 
     def _begin(self, method: bytes, message: bytes) -> "Answer":
         """Take a client's first message of SCRAM; see accounts/scram."""
@@ -183,9 +190,12 @@ class PwdDesk:
         binding = ucspi.end_point(posix.environ) if is_bound else b""
         if is_bound and not binding:
             return EXIT_REFUSED, b""
-        self._exchange = Exchange([self._terms.database()], binding)
         try:
+            self._exchange = Exchange([self._terms.database()], binding)
+            self._before = look_up(self._terms.path, scram.read_first(message).user)
             return EXIT_DONE, self._exchange.first(message)
+        except Malformed:
+            return EXIT_REFUSED, b""
         except Failure as why:
             return self._failed(why), b""
 
@@ -197,20 +207,20 @@ class PwdDesk:
         user = exchange.user
         try:
             answer = exchange.final(message)
-            account = self._account(user)
+            member = self._same(user, self._before)
         except Failure as why:
             self._refused(user, b"Scram-Sha-256", why.code)
             return self._failed(why), b""
-        code, _ = self._accept(account, user, b"Scram-Sha-256")
+        code, _ = self._accept(member, user, b"Scram-Sha-256")
         return code, answer
 
     def _may_try(self) -> bool:
         self._attempts_left -= 1
         return self._attempts_left >= 0 and not self._has_login
 
-    def _accept(self, account: bytes, given: bytes, method: bytes) -> "Answer":
+    def _accept(self, member: "Member | None", given: bytes, method: bytes) -> "Answer":
         self._has_login = True
-        self.user = account
+        self.member = member
         text = f"{_text(given)} has logged in by {_text(method)}"
         self._log.write(pwdlog.LOW_LEVEL, text)
         return EXIT_DONE, b""
@@ -229,15 +239,17 @@ class PwdDesk:
     def _execute(self, line: bytes) -> "Answer":
         if not self._has_login:
             return EXIT_TEMPORARY, b""
-        if not self.user:
+        if self.member is None:
             return EXIT_DONE, FOREIGN
         try:
             if self._interpreter is None:
                 path, log = self._terms.path, self._log.write
-                self._interpreter = Interpreter(path, self.user, log)
+                self._interpreter = Interpreter(path, self.member, log)
+            self._interpreter.member = self.member
             answer = self._interpreter.run(line)
         except Failure as why:
             return self._failed(why), b""
+        self.member = self._interpreter.member
         self._has_changed |= self._interpreter.has_changed
         self._interpreter.has_changed = False
         if answer.startswith(codes.REFUSED) and line.lstrip()[:6].upper() == b"VERIFY":
@@ -246,23 +258,24 @@ class PwdDesk:
 
     def _change(self, new: bytes) -> "Answer":
         """Change the password of whoever has logged in."""
-        if not self.user:
+        if self.member is None:
             return EXIT_REFUSED, NOT_HERE if self._has_login else b""
-        terms = self._terms
-        changer = DatabaseChanger(terms.database, terms.path, self.user)
+        terms, user = self._terms, self.member.user
+        changer = DatabaseChanger(terms.database, terms.path, self.member)
         try:
             if terms.least_characters is not None:
-                quality.check(self.user, self._secret, new, terms.least_characters)
+                quality.check(user, self._secret, new, terms.least_characters)
             changer.change(new)
         except Refused as why:
-            text = f"{_text(self.user)}: password not changed: {why}"
+            text = f"{_text(user)}: password not changed: {why}"
             self._log.write(pwdlog.PROBLEMS, text)
             return EXIT_REFUSED, str(why).encode("ascii", "replace")
         except Failure as why:
             return self._failed(why), b""
+        self.member = changer.member
         self._has_changed = True
         self._secret = b""
-        self._log.write(pwdlog.MAJOR, f"{_text(self.user)}: password changed")
+        self._log.write(pwdlog.MAJOR, f"{_text(user)}: password changed")
         return EXIT_DONE, b""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from qtools.accounts import registry
 from qtools.accounts.cli.interpreter import HANDLERS, Interpreter
+from qtools.accounts.cli.member import member_of
 from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from qtools.errors import Refused, Temporary
@@ -51,7 +52,8 @@ class House:
         def note(level: int, text: str) -> None:
             log.append((level, text))
 
-        self.opened.append(Interpreter(self.path, user.encode(), note))
+        member = member_of(self.store(), user.encode()) if user else None
+        self.opened.append(Interpreter(self.path, member, note))
         interpreter = self.opened[-1]
 
         def say(line: str | bytes) -> str:

@@ -83,10 +83,27 @@ def test_a_denial_counts_at_once(
             store.set_enabled(b"joe", is_enabled=False)
         else:
             store.remove(b"joe")
-    with pytest.raises(NotAllowed, match="not allowed for this account"):
+    is_gone = denial == "removed"
+    why = "account has changed" if is_gone else "not allowed for this account"
+    with pytest.raises(NotAllowed, match=why):
         changer.change(b"new")
-    if denial != "removed":
+    if not is_gone:
         assert secret(path) == b"old"
+
+
+def test_who_gets_a_name_gets_no_change_of_who_had_it(
+    changer: DatabaseChanger, path: str
+) -> None:
+    changer.authenticate(b"joe", b"old", b"")
+    with Store(os.fsencode(path)) as store:
+        store.rename(b"joe", b"joseph")
+        store.set_aliases(b"joseph", [])
+        store.add(b"joe", None, b"/home", b"")
+        store.set_secret(b"joe", b"other", clear=True)
+    with pytest.raises(NotAllowed, match="log in again"):
+        changer.change(b"new")
+    assert secret(path) == b"other"
+    assert Store(os.fsencode(path)).credentials(b"joseph")["clear"] == b"old"
 
 
 def test_the_hook_is_told_when_it_is_done(

@@ -2,13 +2,15 @@
 """The privileged side of PWD against a dialogue that somebody has taken over."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qtools.accounts import registry
+from qtools.accounts import hashes, registry
+from qtools.accounts.cli.member import CHANGED
 from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from qtools.chain.pwd import PwdDesk, Terms
@@ -16,6 +18,7 @@ from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import digests
 from qtools.sessions.pwd import CHANGE, EXECUTE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
 from qtools.system.pwdlog import PwdLog
+from tests.scram import ScramClient
 
 STAMP = b"<1.2@h>"
 SECRET = b"secret"
@@ -58,7 +61,7 @@ def test_nothing_is_done_for_nobody(path: bytes) -> None:
     assert desk.do(EXECUTE, (b"ListDomains",)) == (EXIT_TEMPORARY, b"")
     assert desk.do(CHANGE, (b"new",)) == (EXIT_REFUSED, b"")
     assert desk.do(SCRAM_FINAL, (b"c=biws,r=x,p=eA==",)) == (EXIT_REFUSED, b"")
-    assert desk.user == b""
+    assert desk.member is None
 
 
 def test_there_are_no_more_attempts_than_a_client_has(path: bytes) -> None:
@@ -77,7 +80,8 @@ def test_there_are_no_more_attempts_than_a_client_has(path: bytes) -> None:
 def test_who_has_logged_in_stays_who_he_is(path: bytes) -> None:
     desk = desk_of(path)
     assert log_in(desk, b"alias") == EXIT_DONE
-    assert desk.user == b"joe"
+    assert desk.member is not None
+    assert desk.member.user == b"joe"
     assert log_in(desk, b"boss") == EXIT_REFUSED
     assert desk.do(SCRAM_FIRST, (b"Scram-Sha-256", b"n,,n=boss,r=x"))[0] == EXIT_REFUSED
     code, answer = desk.do(EXECUTE, (b"SetAccountPassword ann TO x",))
@@ -110,6 +114,109 @@ def test_being_bound_to_a_channel_that_is_not_there_is_refused(path: bytes) -> N
     assert answer == (EXIT_REFUSED, b"")
 
 
+def moved_domain(store: Store) -> None:
+    store.add_domain("b.org")
+    store.add(b"joe@b.org", None, b"/home", b"")
+    store.set_secret(b"joe@b.org", b"other", clear=True)
+    store.set_main_domain("b.org")
+
+
+def moved_name(store: Store) -> None:
+    store.rename(b"joe", b"old")
+    newcomer(store)
+
+
+def removed(store: Store) -> None:
+    """Have a newcomer get the number, too: it was the highest."""
+    store.remove(b"joe")
+    newcomer(store)
+
+
+def newcomer(store: Store) -> None:
+    store.add(b"joe", None, b"/home", b"")
+    store.set_secret(b"joe", b"other", clear=True)
+    store.set_rights(b"joe", ["Master"])
+
+
+def reset(store: Store) -> None:
+    store.set_secret(b"joe", b"other", clear=True)
+
+
+@pytest.mark.parametrize("method", [b"User", b"Scram-Sha-256"])
+@pytest.mark.parametrize("happens", [moved_domain, moved_name, removed, reset])
+def test_a_session_is_of_an_account_and_not_of_a_name(
+    path: bytes, happens: Callable[[Store], None], method: bytes
+) -> None:
+    desk = desk_of(path)
+    with Store(path) as store:  # joe is the last one, whose number is given again
+        store.add_domain("a.org")
+        store.set_main_domain("a.org")
+        store.remove(b"joe")
+        store.add(b"joe", None, b"/home", b"")
+        store.set_secret(b"joe", SECRET, clear=True)
+        store.set_rights(b"joe", ["Master"])
+    enter(desk, method)
+    assert desk.do(EXECUTE, (b"GetAccount boss",))[1][:4] == b"201 "
+    with Store(path) as store:
+        happens(store)
+    before = everything(path)
+    assert desk.do(CHANGE, (b"mine",)) == (EXIT_REFUSED, CHANGED.encode())
+    for line in (b"GetAccount joe", b"SetAccountPassword joe TO mine", b"NOOP"):
+        assert desk.do(EXECUTE, (line,))[1][:4] == b"510 "
+    desk.end()
+    assert everything(path) == before
+
+
+def enter(desk: PwdDesk, method: bytes) -> None:
+    """Log joe in."""
+    if method != b"Scram-Sha-256":
+        assert log_in(desk, method=method) == EXIT_DONE
+        return
+    client = ScramClient(b"joe", SECRET)
+    code, first = desk.do(SCRAM_FIRST, (method, client.first()))
+    assert code == EXIT_DONE
+    assert desk.do(SCRAM_FINAL, (client.final(first),))[0] == EXIT_DONE
+
+
+def everything(path: bytes) -> list[object]:
+    store = Store(path)
+    return [
+        (account.user, store.credentials(account.user.encode()))
+        for account in store.list()
+    ]
+
+
+def test_what_a_session_does_to_its_own_account_does_not_end_it(path: bytes) -> None:
+    with Store(path) as store:
+        store.set_rights(b"joe", ["Master"])
+    desk = desk_of(path)
+    assert log_in(desk) == EXIT_DONE
+    for line in (
+        b"SetAccountPassword joe TO second",
+        b"UpdateAccount joe {Password=third;UseAPOP=YES;}",
+        b"UpdateAccount joe {UseAPOP=NO;}",
+        b"RenameAccount joe INTO joseph",
+        b"NOOP",
+    ):
+        assert desk.do(EXECUTE, (line,)) == (EXIT_DONE, b"200 OK")
+    for new in (b"fourth", b"fifth"):
+        assert desk.do(CHANGE, (new,)) == (EXIT_DONE, b"")
+    assert desk.do(EXECUTE, (b"DeleteAccount joseph",))[1] == b"200 OK"
+    assert desk.do(EXECUTE, (b"NOOP",))[1][:4] == b"510 "
+    desk.end()
+
+
+def test_a_hash_that_is_made_anew_is_no_other_password(path: bytes) -> None:
+    with Store(path) as store:
+        store.set_credentials(b"joe", {"hash": hashes.make(SECRET, "md5")})
+        store.set_option("method", b"sha512")
+    desk = desk_of(path)
+    assert log_in(desk) == EXIT_DONE
+    assert Store(path).show(b"joe").method == "$6$"
+    assert desk.do(EXECUTE, (b"NOOP",))[1] == b"200 OK"
+    desk.end()
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     kind=st.integers(0, 255),
@@ -129,7 +236,7 @@ def test_whatever_is_asked_nobody_else_is_changed(
     desk.end()
     assert code in (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)
     assert b"\n" not in answer
-    assert desk.user in (b"", b"joe")
+    assert desk.member is None or desk.member.user == b"joe"
     assert [Store(path).credentials(user) for user in (b"ann", b"boss")] == before
 
 

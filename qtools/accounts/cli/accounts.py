@@ -2,7 +2,7 @@
 """Commands about accounts.
 
 Each takes an errand and gives a datum, or DONE. Those that change anything run inside
-a transaction, but for set_password().
+a transaction, and what takes time for them is prepared before it.
 """
 
 from qtools.accounts.cli import names, rights, settings, storage, vocabulary
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qtools.accounts.cli.errand import Errand
+    from qtools.accounts.cli.names import Name
+    from qtools.accounts.cli.vocabulary import Draft
+    from qtools.accounts.db.secrets import Prepared
     from qtools.accounts.db.store import Account
     from qtools.protocol.values import Value
 
@@ -31,6 +34,23 @@ DONE = Done()
 
 def create(errand: "Errand") -> Done:
     """Add an account; without a password nobody can log in to it."""
+    name, made = _new(errand)
+    errand.store.add(name.user, None, EMPTY, EMPTY)
+    settings.write(errand.store, name.user, made, errand.prepared)
+    return DONE
+
+
+def prepare_new(errand: "Errand") -> "Prepared | None":
+    """Hash the password of a new account."""
+    _, made = _new(errand)
+    return settings.prepare(errand.store, made.secret, made.kept)
+
+
+def _new(errand: "Errand") -> "tuple[Name, Draft]":
+    """Read what a new account is to be.
+
+    Raises: NotAllowed, NoDomain, Unfit; Temporary, Hard.
+    """
     call, store = errand.call, errand.store
     kind = call.text("type").upper()
     if kind and kind not in TYPES:
@@ -41,11 +61,7 @@ def create(errand: "Errand") -> Done:
     names.require_domain(store, name.domain)
     given = call.dictionary("settings")
     made = vocabulary.draft(given, is_place_allowed=errand.may_place)
-    standing = of_account(store, name)
-    made = standing.overridden_by(made)
-    store.add(name.user, None, EMPTY, EMPTY)
-    settings.write(store, name.user, made)
-    return DONE
+    return name, of_account(store, name).overridden_by(made)
 
 
 def rename(errand: "Errand") -> Done:
@@ -78,12 +94,39 @@ def get_effective(errand: "Errand") -> "Value":
 
 def update(errand: "Errand") -> Done:
     """Change some settings."""
-    _write(errand, errand.subject(), errand.call.dictionary("settings"))
+    user, made = _some(errand)
+    settings.write(errand.store, user, made, errand.prepared)
     return DONE
 
 
 def replace(errand: "Errand") -> Done:
     """Change some settings and have the default for all others, but the password."""
+    user, made = _all(errand)
+    settings.write(errand.store, user, made, errand.prepared)
+    return DONE
+
+
+def prepare_some(errand: "Errand") -> "Prepared | None":
+    """Hash the password among some settings, if there is one."""
+    return _prepare(errand, *_some(errand))
+
+
+def prepare_all(errand: "Errand") -> "Prepared | None":
+    """Hash the password among all settings, if there is one."""
+    return _prepare(errand, *_all(errand))
+
+
+def _prepare(errand: "Errand", user: bytes, made: "Draft") -> "Prepared | None":
+    store = errand.store
+    return settings.prepare(store, made.secret, store.settings(user), made.kept)
+
+
+def _some(errand: "Errand") -> "tuple[bytes, Draft]":
+    user = errand.subject()
+    return user, _draft(errand, errand.call.dictionary("settings"))
+
+
+def _all(errand: "Errand") -> "tuple[bytes, Draft]":
     user = errand.subject()
     given = errand.call.dictionary("settings")
     named = {key.upper() for key in given}
@@ -91,23 +134,26 @@ def replace(errand: "Errand") -> Done:
     dropped: dict[bytes, Value] = {
         key: None for key in standing if key.upper() not in named
     }
-    _write(errand, user, dropped | given)
-    return DONE
+    return user, _draft(errand, dropped | given)
 
 
-def _write(errand: "Errand", user: bytes, pairs: "dict[bytes, Value]") -> None:
-    made = vocabulary.draft(pairs, is_place_allowed=errand.may_place)
-    settings.write(errand.store, user, made)
+def _draft(errand: "Errand", pairs: "dict[bytes, Value]") -> "Draft":
+    return vocabulary.draft(pairs, is_place_allowed=errand.may_place)
 
 
 def set_password(errand: "Errand") -> Done:
-    """Set a password, in a transaction of its own."""
-    user, store = errand.subject(), errand.store
-    keeping = settings.Keeping(store, user)
-    with store:
-        keeping.set(store, user, errand.call.text("password"))
-        errand.subject()  # still
+    """Set a password."""
+    user = errand.subject()
+    assert errand.prepared is not None  # noqa: S101  # for the type checker
+    settings.set_password(errand.store, user, errand.prepared)
     return DONE
+
+
+def prepare_password(errand: "Errand") -> "Prepared":
+    """Hash a password."""
+    kept = errand.store.settings(errand.subject())
+    method = settings.method_in(kept)
+    return errand.store.prepare(errand.call.text("password"), method)
 
 
 def verify_password(errand: "Errand") -> Done:

@@ -8,9 +8,10 @@ committed.
 
 from qtools.accounts import registry
 from qtools.accounts.cli import settings
+from qtools.accounts.cli.member import CHANGED, Member, member_of
 from qtools.accounts.db.outbox import run_hook
 from qtools.accounts.db.store import Store
-from qtools.accounts.refusals import NoAccount, NotAllowed
+from qtools.accounts.refusals import NoAccount, NotAllowed, Unfit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +30,17 @@ def load(where: str) -> "Opener":
 
 
 class DatabaseChanger:
-    """A Changer; user: who has proved already that he is it, empty for nobody.
+    """A Changer; member: who has proved already that he is it, None for nobody.
 
     has_changed: the hook is to be run.
     """
 
-    def __init__(self, opener: "Opener", path: bytes, user: bytes = b"") -> None:
+    def __init__(
+        self, opener: "Opener", path: bytes, member: Member | None = None
+    ) -> None:
+        self.member = member
         self._opener = opener
         self._path = path
-        self._user = user
         self.has_changed = False
 
     def authenticate(self, user: bytes, secret: bytes, challenge: bytes) -> None:
@@ -45,38 +48,34 @@ class DatabaseChanger:
 
         Raises: Refused; Temporary, Hard.
         """
+        before = look_up(self._path, user)
         registry.verify([self._opener()], user, secret, challenge)
-        self._user = user
+        member = look_up(self._path, user)
+        if member is None or not member.is_as(before):
+            raise NotAllowed(CHANGED)
+        self.member = member
 
     def change(self, new: bytes) -> None:
         """Store the new password, durably.
 
         Raises: NotAllowed, Unfit; Temporary, Hard.
         """
-        if not self._user:
+        member = self.member
+        if member is None:
             raise NotAllowed("nobody has logged in")
         store = Store(self._path)
         try:
-            self._check(store)
-            keeping = settings.Keeping(store, self._user)
+            _check(store, member)
+            method = settings.method_in(store.settings(member.user))
+            prepared = store.prepare(new, method)
             with store:
-                keeping.set(store, self._user, new)
-                self._check(store)  # still
+                _check(store, member)  # still
+                settings.set_password(store, member.user, prepared)
+                member = member.renewed(store)
         finally:
             store.close()
+        self.member = member
         self.has_changed = True
-
-    def _check(self, store: Store) -> None:
-        """Make sure that the account may change its password.
-
-        Raises: NotAllowed; Temporary, Hard.
-        """
-        try:
-            account = store.show(self._user)
-        except NoAccount:
-            raise NotAllowed(DENIED) from None
-        if not (account.may_change and account.is_enabled):
-            raise NotAllowed(DENIED)
 
     def settle(self) -> str:
         """Tell the hook, when nobody waits any more; give what went wrong with that."""
@@ -86,3 +85,28 @@ class DatabaseChanger:
     def end(self) -> None:
         """Let go of what is held, which is nothing, and tell the hook."""
         self.settle()
+
+
+def look_up(path: bytes, user: bytes) -> Member | None:
+    """Give an account as it is now, None when there is none of this name.
+
+    Raises: Temporary, Hard.
+    """
+    store = Store(path)
+    try:
+        return member_of(store, user)
+    except (NoAccount, Unfit):
+        return None
+    finally:
+        store.close()
+
+
+def _check(store: Store, member: Member) -> None:
+    """Make sure that the account may change its password.
+
+    Raises: NotAllowed; Temporary, Hard.
+    """
+    member.check(store)
+    account = store.show(member.user)
+    if not (account.may_change and account.is_enabled):
+        raise NotAllowed(DENIED)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from qtools.accounts.cli.names import Name
     from qtools.accounts.cli.rights import Caller
+    from qtools.accounts.db.secrets import Prepared
     from qtools.accounts.db.store import Account, Store
     from qtools.protocol.grammar import Call
 
@@ -21,7 +22,8 @@ class Errand:
     """A command, and what it needs to be carried out.
 
     log: called with a level from 0 to 5 and a text. verify: called with a user and a
-    password, raises Refused when they don't belong together.
+    password, raises Refused when they don't belong together. prepared: what was made
+    of a password that is about to be set.
     """
 
     def __init__(
@@ -37,6 +39,20 @@ class Errand:
         self.call = call
         self.log = log
         self.verify = verify
+        self.prepared: Prepared | None = None
+
+    def require(self) -> None:
+        """Make sure that the command may be given for what it names, and only read.
+
+        Raises: NotAllowed; Unfit; Temporary, Hard.
+        """
+        names_of_parts = [part.name for part in self.call.command.parts]
+        if "account" in names_of_parts:
+            self.name()
+            return
+        given = self.call.text("domain")
+        domain = names.domain(given) if given else self.caller.domain
+        self.caller.require(self.call.command.right, domain)
 
     def name(self, argument: str = "account") -> "Name":
         """Give the account that an argument names, once the command may concern it.

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from qtools.accounts.cli.accounts import Done
     from qtools.accounts.cli.errand import Log
+    from qtools.accounts.cli.member import Member
+    from qtools.accounts.db.secrets import Prepared
     from qtools.protocol.grammar import Call
     from qtools.protocol.values import Value
 
     Handler = Callable[[Errand], Value | Done]
+    Preparation = Callable[[Errand], Prepared | None]
 
 PROBLEMS, MAJOR = 3, 2  # levels of the log
 
@@ -59,23 +62,30 @@ HANDLERS: "dict[str, Handler]" = {
     "GetAccountDefaults": domains.get_defaults,
     "WriteLog": server.write_log,
 }
+# What is done before the transaction of a command.
+PREPARATIONS: "dict[str, Preparation]" = {
+    "CreateAccount": accounts.prepare_new,
+    "UpdateAccountSettings": accounts.prepare_some,
+    "SetAccountSettings": accounts.prepare_all,
+    "SetAccountPassword": accounts.prepare_password,
+}
 
 
 class Interpreter:
     """Commands on one database, for one caller.
 
-    user: the account of the caller as it is kept; empty for the administrator of this
-    machine, who may do everything. log: takes a level from 0 to 5 and a text.
-    has_changed: since the database was opened, so that the hook is to be run.
+    member: the caller, None for the administrator of this machine, who may do
+    everything. log: takes a level from 0 to 5 and a text. has_changed: since the
+    database was opened, so that the hook is to be run.
     """
 
-    def __init__(self, path: bytes, user: bytes, log: "Log") -> None:
+    def __init__(self, path: bytes, member: "Member | None", log: "Log") -> None:
         """Open the database.
 
         Raises: Hard, Temporary.
         """
         self._path = path
-        self._user = user
+        self.member = member
         self._log = log
         self._store = Store(path)
         self.has_changed = False
@@ -103,34 +113,46 @@ class Interpreter:
 
     def _change(self, call: "Call", handler: "Handler") -> bytes:
         """Carry out what changes something, and have it on disk."""
-        result: Value | Done
-        if handler is accounts.set_password:  # which hashes before its transaction
-            result = handler(self._errand(call))
-        else:
-            with self._store:
-                result = handler(self._errand(call))
-        self.has_changed = True
+        prepared = self._prepare(call)
+        member = self.member
+        with self._store:
+            errand = self._errand(call)
+            errand.prepared = prepared
+            result = handler(errand)
+            if member is not None:
+                member = member.renewed(self._store)
         self._log(MAJOR, f"{self._who()}: {call.command.name} {_subject(call)}")
+        self.member = member
+        self.has_changed = True
         return _answer(result)
+
+    def _prepare(self, call: "Call") -> "Prepared | None":
+        """Do what needs no lock, so that nobody waits for what is refused, or hashed.
+
+        Raises: Refused; Temporary, Hard.
+        """
+        errand = self._errand(call)
+        errand.require()
+        prepare = PREPARATIONS.get(call.command.name)
+        return prepare(errand) if prepare else None
 
     def _errand(self, call: "Call") -> Errand:
         return Errand(self._store, self._caller(), call, self._log, self._verify)
 
     def _caller(self) -> Caller:
-        """Find out who the caller is by now: rights can be taken away.
+        """Find out what the caller may by now: rights can be taken away.
 
-        Raises: NotAllowed when the account is gone, or may not log in any more.
+        Raises: NotAllowed when the account is gone or another, or may not log in any
+        more.
         """
-        if not self._user:
+        member = self.member
+        if member is None:
             return master()
-        try:
-            is_enabled = self._store.show(self._user).is_enabled
-        except Refused:
-            is_enabled = False
-        if not is_enabled:
+        member.check(self._store)
+        if not self._store.show(member.user).is_enabled:
             raise NotAllowed("your account may not log in any more")
-        name = names.account(self._store, self._user)
-        rights = set(self._store.rights(self._user))
+        name = names.account(self._store, member.user)
+        rights = set(self._store.rights(member.user))
         if b"@" in name.user:  # its domain is not the main one any more
             rights.difference_update(SERVER_RIGHTS)
         return Caller(name, rights)
@@ -145,7 +167,9 @@ class Interpreter:
         registry.verify([open_source()], user, secret, b"")
 
     def _who(self) -> str:
-        return self._user.decode("utf-8", "surrogateescape") or "administrator"
+        if self.member is None:
+            return "administrator"
+        return self.member.user.decode("utf-8", "surrogateescape")
 
 
 def _subject(call: "Call") -> str:

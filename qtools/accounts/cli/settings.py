@@ -2,7 +2,6 @@
 """Settings of an account: written from a draft, and given as they may be shown."""
 
 from qtools.accounts.cli.vocabulary import ALL, NO, NONE, YES, read_kept
-from qtools.accounts.db.secrets import CLEAR
 from qtools.accounts.refusals import Unfit
 
 TYPE_CHECKING = False
@@ -10,19 +9,49 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qtools.accounts.cli.vocabulary import Draft, Pairs
+    from qtools.accounts.db.secrets import Prepared
     from qtools.accounts.db.store import Account, Store
     from qtools.protocol.values import Value
 
+    Changes = Mapping[str, bytes | None]
 
-def write(store: "Store", user: bytes, made: "Draft") -> None:
+# Settings of which one is enough to have the clear password kept.
+CLEAR_KEYS = ("RequireAPOP", "UseAPOP")
+
+
+def prepare(
+    store: "Store", secret: bytes, kept: "Changes", changes: "Changes | None" = None
+) -> "Prepared | None":
+    """Hash a password, if there is one, before there is a transaction's lock.
+
+    kept: an account's settings; changes: those that are about to be changed.
+    Raises: Unfit; Temporary, Hard.
+    """
+    if not secret:
+        return None
+    return store.prepare(secret, method_in({**kept, **(changes or {})}))
+
+
+def method_in(kept: "Changes") -> str:
+    """Give the method of hashing that settings ask for; empty when they don't."""
+    method = kept.get("PasswordEncryption")
+    word = _octets(read_kept(method)) if method else b""
+    return word.decode("ascii", "replace")
+
+
+def write(
+    store: "Store", user: bytes, made: "Draft", prepared: "Prepared | None"
+) -> None:
     """Write a draft; inside a transaction.
 
+    prepared: what was made of the draft's password.
     Raises: NoAccount, Unfit; Temporary, Hard.
     """
-    if made.secret:
-        Keeping(store, user, made.kept).set(store, user, made.secret)
-    elif _wants_clear(made.kept) is False:
-        drop_clear(store, user)
+    asks = _wants_clear(store, user, made.kept)
+    if prepared is not None:
+        set_password(store, user, prepared, made.kept)
+    elif asks is False and _is_told(made.kept):
+        store.forget_clear(user)
     if made.may_change is not None:
         store.set_may_change(user, may_change=made.may_change)
     if made.is_enabled is not None:
@@ -51,51 +80,31 @@ def write_place(store: "Store", user: bytes, place: "dict[str, Value]") -> None:
     store.set_place(user, ids, _octets(home), _octets(maildir))
 
 
-class Keeping:
-    """How an account's next password is to be kept.
+def set_password(
+    store: "Store", user: bytes, prepared: "Prepared", changes: "Changes | None" = None
+) -> None:
+    """Set a password; inside a transaction.
 
-    To be found out before the transaction: hashing takes time, and is done without its
-    lock only where the password is the first thing in it.
+    changes: settings that are about to be set, as they are kept.
+    Raises: NoAccount, Unfit; Temporary, Hard.
     """
-
-    def __init__(
-        self,
-        store: "Store",
-        user: bytes,
-        changes: "Mapping[str, bytes | None] | None" = None,
-    ) -> None:
-        """Find out; changes: settings that are about to be set, as they are kept.
-
-        Raises: NoAccount, Unfit; Temporary, Hard.
-        """
-        kept: dict[str, bytes | None] = {**store.settings(user), **(changes or {})}
-        method = read_kept(kept.get("PasswordEncryption") or b'""')
-        self._method = _octets(method).decode("ascii", "replace")
-        self._clear = _wants_clear(kept)
-
-    def set(self, store: "Store", user: bytes, secret: bytes) -> None:
-        """Set the password.
-
-        Raises: NoAccount, Unfit; Temporary, Hard.
-        """
-        store.set_secret(user, secret, self._method, clear=self._clear)
+    clear = _wants_clear(store, user, changes or {})
+    store.set_prepared(user, prepared, clear=clear)
 
 
-def drop_clear(store: "Store", user: bytes) -> None:
-    """Forget the clear password of an account, if it is there, and nothing else.
+def _wants_clear(store: "Store", user: bytes, changes: "Changes") -> bool | None:
+    """Tell whether settings ask for the clear password, once these have changed.
 
-    Raises: NoAccount; Temporary, Hard.
+    None when they don't say, and have not just ceased to.
     """
-    made = store.credentials(user)
-    if made.pop(CLEAR, b""):
-        store.set_credentials(user, made)
+    kept = {**store.settings(user), **changes}
+    said = [value == YES for key in CLEAR_KEYS if (value := kept.get(key))]
+    return any(said) if said or _is_told(changes) else None
 
 
-def _wants_clear(kept: "Mapping[str, bytes | None]") -> bool | None:
-    """Tell whether settings ask for the clear password; None when they don't say."""
-    told = [kept.get(key) for key in ("RequireAPOP", "UseAPOP")]
-    said = [value == YES for value in told if value]
-    return any(said) if said else None
+def _is_told(changes: "Changes") -> bool:
+    """Tell whether these are about the clear password."""
+    return not changes.keys().isdisjoint(CLEAR_KEYS)
 
 
 def explicit(store: "Store", account: "Account") -> "Pairs":

@@ -8,6 +8,7 @@ strong and no clear password, and the clear password where the account asks for 
 import os
 import time
 from collections import Counter
+from hashlib import sha256
 
 from qtools.accounts import hashes
 from qtools.accounts.db.accounts import Accounts
@@ -15,7 +16,7 @@ from qtools.accounts.db.ledger import octets
 from qtools.accounts.db.options import ITERATIONS, METHOD
 from qtools.accounts.db.preparation import prepared
 from qtools.accounts.limits import check_secret
-from qtools.accounts.refusals import Unfit
+from qtools.accounts.refusals import NoAccount, Unfit
 from qtools.protocol import scram
 
 DECOY_OCTETS = 16  # of randomness in the secret that nobody has
@@ -26,7 +27,30 @@ _NEWEST = """
 SELECT value FROM credential WHERE kind = 'hash' ORDER BY account DESC LIMIT ?
 """
 
+# What is another when a password has been set, and the same when its hash was renewed.
+_MARK = """
+SELECT a.user, a.created, h.changed, k.value FROM account AS a
+LEFT JOIN credential AS h ON h.account = a.id AND h.kind = 'hash'
+LEFT JOIN credential AS k ON k.account = a.id AND k.kind = 'scram-sha-256'
+WHERE a.id = ?
+"""
+
 HASH, CLEAR, SCRAM = "hash", "clear", "scram-sha-256"  # kinds of credentials
+
+
+class Prepared:
+    """A secret that is to be set, and what was made of it; see Secrets.prepare().
+
+    made: its credentials by kind, without itself. decoy: a new one for strangers,
+    empty where the old one will do.
+    """
+
+    __slots__ = ("decoy", "made", "secret")
+
+    def __init__(self, secret: bytes, made: dict[str, bytes], decoy: bytes) -> None:
+        self.secret = secret
+        self.made = made
+        self.decoy = decoy
 
 
 class Secrets(Accounts):
@@ -47,18 +71,33 @@ class Secrets(Accounts):
         None for "as before".
         Raises: NoAccount, Unfit; Hard for a method that can't be had.
         """
+        self.set_prepared(user, self.prepare(secret, method), clear=clear)
+
+    def prepare(self, secret: bytes, method: str = "") -> "Prepared":
+        """Do all that takes time about a secret, before the transaction's lock.
+
+        Takes one of hashes.METHODS, or nothing for the one that the database has
+        chosen.
+        Raises: Unfit; Hard for a method that can't be had.
+        """
         check_secret(secret)
-        # all that takes time goes before the transaction's lock, where this is first
         method = method or self._meta(METHOD).decode()
         made = self.make_credentials(secret, method)
-        decoy = self._new_decoy(made[HASH], method)
+        return Prepared(secret, made, self._new_decoy(made[HASH], method))
+
+    def set_prepared(
+        self, user: bytes, prepared: "Prepared", *, clear: bool | None = None
+    ) -> None:
+        """Replace all credentials of an account; see set_secret().
+
+        Raises: NoAccount, Unfit.
+        """
         account = self._touch(user, "password")
         if clear is None:
             clear = CLEAR in self._credentials(account)
-        made[CLEAR] = secret if clear else b""
-        self._put(account, made)
-        if decoy:
-            self._change("REPLACE INTO meta VALUES ('decoy', ?)", decoy)
+        self._put(account, prepared.made | {CLEAR: prepared.secret if clear else b""})
+        if prepared.decoy:
+            self._change("REPLACE INTO meta VALUES ('decoy', ?)", prepared.decoy)
 
     def make_credentials(self, secret: bytes, method: str = "") -> dict[str, bytes]:
         """Make what is kept of a secret, without the secret itself.
@@ -77,6 +116,36 @@ class Secrets(Accounts):
         if not made.keys() <= CREDENTIALS.keys():
             raise Unfit("no such kind of credential")
         self._put(self._touch(user, "password"), made)
+
+    def forget_clear(self, user: bytes) -> None:
+        """Forget the clear secret of an account, if it is there, and nothing else.
+
+        Raises: NoAccount, Unfit.
+        """
+        query = "DELETE FROM credential WHERE account = ? AND kind = 'clear'"
+        if self._change(query, self._id(user)):
+            self._touch(user, "password")
+            self._is_wiping = True
+
+    def number(self, user: bytes) -> int:
+        """Give the number of an account, which stays its own when its name doesn't.
+
+        Raises: NoAccount, Unfit.
+        """
+        return self._id(user)
+
+    def mark(self, number: int) -> tuple[str, str]:
+        """Give an account's name, and a mark of it and of its password.
+
+        The mark of another account that gets its number is another, and so is its own
+        when the password is set anew: within the same second only by the keys for
+        SCRAM, if it has any.
+        Raises: NoAccount.
+        """
+        for user, *others in self._execute(_MARK, number):
+            told = repr((number, *others)).encode()
+            return str(user), sha256(told).hexdigest()
+        raise NoAccount("the account is gone")
 
     def refresh_decoy(self) -> None:
         """Have strangers cost what most of the newest accounts cost."""

@@ -67,7 +67,7 @@ def run_words(
 
 def run_lines(path: bytes, source: "BinaryIO") -> int:
     """Answer lines as a client's are, up to the end or QUIT."""
-    interpreter = Interpreter(path, b"", _complain)
+    interpreter = Interpreter(path, None, _complain)
     is_inline = False
     out = sys.stdout.buffer
     try:
@@ -105,7 +105,7 @@ def _name(line: bytes) -> str:
 
 
 def _run(path: bytes, lines: "Iterable[bytes]") -> list[bytes]:
-    interpreter = Interpreter(path, b"", _complain)
+    interpreter = Interpreter(path, None, _complain)
     try:
         return [interpreter.run(line) for line in lines]
     finally:
