@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from qtools.accounts import hashes
+from qtools.accounts import hashes, registry
 from qtools.accounts.db import schema
 from qtools.accounts.db.files import backup, create, migrate
 from qtools.accounts.db.reader import Database
 from qtools.accounts.db.store import Store
 from qtools.accounts.interface import Unknown
+from qtools.accounts.standing import Standing
 from qtools.errors import Failure, Hard, Refused
 from qtools.protocol import digests
 from tests.support import TOP
@@ -126,6 +127,25 @@ def test_an_old_file_is_brought_up_to_date_once(old: bytes) -> None:
     with accounts:
         accounts.set_aliases(b"ann@ex.org", ["ann"])
     assert Database(old).verify(b"ann", b"another", b"").name == b"ann@ex.org"
+
+
+def test_a_reader_that_stays_sees_what_a_migration_has_made(old: bytes) -> None:
+    """The writer stays as well, so that all of it is in the log and not in the file."""
+    log = sqlite3.connect(os.fsdecode(old))
+    log.execute("PRAGMA journal_mode = WAL")
+    log.close()
+    stand = Standing([f"db:{os.fsdecode(old)}"])
+    before, stamp = stand.sources(), os.stat(old)
+    assert registry.verify(before, b"joe", b"secret", b"").name == b"joe"
+    accounts = Store(old)
+    with accounts:
+        accounts.set_main_domain("ex.org")
+        accounts.set_aliases(b"joe", ["me"])
+    assert os.stat(old).st_mtime_ns == stamp.st_mtime_ns
+    for user in (b"joe", b"joe@ex.org", b"me@ex.org", b"Me"):
+        assert registry.verify(stand.sources(), user, b"secret", b"").name == b"joe"
+    assert before[0].canonical(b"Zoe@EX.org") == b"zoe"  # type: ignore[attr-defined]
+    accounts.close()
 
 
 def test_a_writer_brings_it_up_to_date_by_itself(old: bytes) -> None:

@@ -77,9 +77,6 @@ class Database:
             self._connection, self._version = _open(path, self._name)
         except sqlite.Failed as why:
             raise failure(why.code, str(why), self._name) from why
-        self._account, self._keys = (
-            query % _FIND[self._version] for query in (_ACCOUNT, _KEYS)
-        )
 
     def close(self) -> None:
         """Let go of the file; once more does nothing."""
@@ -87,7 +84,7 @@ class Database:
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a secret or digest and say who it is; see the interface."""
-        row = self._find(self._account, user)
+        row = self._find(_ACCOUNT, user)
         stored, clear = row[6], row[7]
         is_digest = bool(clear) and digests.answers(secret, challenge, clear)
         is_good = is_digest or hashes.matches(secret, stored)
@@ -103,11 +100,11 @@ class Database:
 
     def keys(self, user: bytes) -> bytes:
         """Give the keys for SCRAM of an account, or nothing; see the interface."""
-        return self._find(self._keys, user)[0]
+        return self._find(_KEYS, user)[0]
 
     def identify(self, user: bytes) -> Identity:
         """Say who it is whose key has been proved; see the interface."""
-        row = self._find(self._account, user)
+        row = self._find(_ACCOUNT, user)
         if row[1] != b"1":
             raise Refused("account is disabled")
         return _identity(row)
@@ -131,7 +128,7 @@ class Database:
     def canonical(self, user: bytes) -> bytes:
         """Give the one name under which an account would be kept; see the interface."""
         name, domain, local = _names(user)
-        if self._version == 1:
+        if self._version_now() == 1:
             return name
         row = self._row(b"SELECT (%b)" % _NAME, name, domain, local)
         return row[0] if row else name
@@ -149,10 +146,23 @@ class Database:
 
         Raises: Unknown, Hard, Temporary.
         """
-        row = self._row(query, *_names(user))
+        row = self._row(query % _FIND[self._version_now()], *_names(user))
         if row is None:
             raise Unknown("unknown account")
         return row
+
+    def _version_now(self) -> int:
+        """Give the version of the tables, which a writer may have brought up to date.
+
+        The file doesn't tell: what a writer has done may be in the log only.
+        Raises: Hard, Temporary.
+        """
+        if self._version != opening.VERSION:
+            row = self._row(b"PRAGMA user_version") or [b""]
+            version = int(row[0] or 0)
+            opening.check_version(opening.APPLICATION_ID, version, self._name)
+            self._version = version
+        return self._version
 
     def _value(self, query: bytes) -> bytes:
         row = self._row(query)
