@@ -51,11 +51,11 @@ def list_objects(errand: "Errand") -> "Value":
         raise Unfit(f"the limit is a number up to {MOST_OBJECTS}")
     pattern = f"*{call.text('filter').decode('utf-8', 'replace').lower()}*"
     cookie = call.text("cookie")
-    found = [
+    found = sorted(  # by the name that is a cookie, which is not that of the database
         (local, user)
         for local, user in _accounts(errand, domain)
         if fnmatchcase(local.decode("utf-8", "replace"), pattern)
-    ]
+    )
     left = (pair for pair in found if pair[0] > cookie)
     some = list(islice(left, int(limit)))
     is_all = not any(kind in call for kind in ("accounts", "aliases", "groups"))
