@@ -67,7 +67,7 @@ def _place_of_command(words: list[str]) -> int:
 
 
 def _path(given: "argparse.Namespace") -> bytes:
-    return os.fsencode(given.db or _default_file())
+    return os.path.abspath(os.fsencode(given.db or _default_file()))
 
 
 def _default_file() -> str:
@@ -96,11 +96,11 @@ def _add(store: Store, given: "argparse.Namespace") -> None:
         raise Hard("--uid and --gid go together")
     ids = None if given.uid is None else (given.uid, given.gid)
     user = os.fsencode(given.user)
-    secret = _read_secret(given)
+    prepared = store.prepare(_read_secret(given), given.hash)
     with store:
         home, maildir = os.fsencode(given.home), os.fsencode(given.maildir)
         store.add(user, ids, home, maildir, make_domain=True)
-        store.set_secret(user, secret, given.hash, clear=given.apop)
+        store.set_prepared(user, prepared, clear=given.apop)
 
 
 def _passwd(store: Store, given: "argparse.Namespace") -> None:

@@ -59,6 +59,21 @@ def test_commands_are_given_in_the_words_of_the_wire(run: Run, bureau: Bureau) -
     assert bureau.store().show(b"user2").user == "user2"
 
 
+def test_a_database_may_be_named_from_here(tools: Tools, bureau: Bureau) -> None:
+    for words, code in (("", 0), ("x", 1)):
+        made = subprocess.run(
+            [
+                *(tools.popaccount, "-d", bureau.file.name),
+                *("VerifyAccountPassword", "joe", "PASSWORD", "-"),
+            ],
+            input=(SECRET + words + "\n").encode(),
+            cwd=bureau.file.parent,
+            capture_output=True,
+            check=False,
+        )
+        assert made.returncode == code, made.stderr
+
+
 def test_passwords_are_read_and_never_argued_about(run: Run, bureau: Bureau) -> None:
     for words in (
         ["SetAccountPassword", "joe", "TO", "geheim"],
