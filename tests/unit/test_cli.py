@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from qtools.accounts import registry
+from qtools.accounts import hashes, registry
 from qtools.accounts.cli.interpreter import HANDLERS, Interpreter
 from qtools.accounts.cli.member import member_of
+from qtools.accounts.db import opening
 from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from qtools.errors import Refused, Temporary
+from qtools.protocol import values
 from qtools.protocol.commands import COMMANDS
 from qtools.protocol.values import parse
 
@@ -357,6 +359,80 @@ def test_clear_secrets_are_where_they_are_asked_for(master: Say, house: House) -
     assert store.show(b"joe").method == "$1$"
 
 
+@pytest.mark.parametrize(
+    ("standing", "change", "is_kept"),
+    [
+        ("{RequireAPOP=YES;}", "UpdateAccount joe {RequireAPOP=default;}", False),
+        ("{RequireAPOP=YES;}", "SetAccount joe {}", False),
+        ("{RequireAPOP=YES;}", "UpdateAccount joe {UseAPOP=NO;}", True),
+        ("{RequireAPOP=YES;}", "UpdateAccount joe {City=x;}", True),
+        ("{RequireAPOP=YES;UseAPOP=YES;}", "SetAccount joe {UseAPOP=YES;}", True),
+        ("{}", "SetAccount joe {City=x;}", True),
+    ],
+)
+def test_a_clear_secret_goes_with_the_last_wish_for_it(
+    master: Say, house: House, standing: str, change: str, *, is_kept: bool
+) -> None:
+    with house.store() as store:
+        store.set_secret(b"joe", b"secret", clear=True)
+    assert master(f"UpdateAccount joe {standing}") == OK
+    assert house.store().show(b"joe").has_clear
+    assert master(change) == OK
+    assert house.store().show(b"joe").has_clear == is_kept
+    assert house.knows("joe", "secret")
+    assert master("SetAccountPassword joe TO other") == OK
+    assert house.store().show(b"joe").has_clear == is_kept
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SetAccountPassword joe TO other",
+        "CreateAccount new {Password=other;}",
+        "UpdateAccount joe {Password=other;City=x;}",
+        "SetAccount joe {Password=other;PasswordEncryption=sha512;}",
+    ],
+)
+def test_others_may_write_while_a_password_is_hashed(
+    master: Say, house: House, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    made: list[bytes] = []
+
+    def make(secret: bytes, method: str = "") -> bytes:
+        with house.store() as store:
+            store.set_option("meanwhile", b"%d" % len(made))
+        made.append(hash_of(secret, method))
+        return made[-1]
+
+    hash_of = hashes.make
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(hashes, "make", make)
+    assert master(line) == OK
+    assert made
+    user = b"new" if "new" in line else b"joe"
+    assert house.store().credentials(user)["hash"] == made[0]
+
+
+def test_what_is_refused_waits_for_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = house.by("joe")
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.0)
+    with house.store() as store:
+        store.set_option("held", b"for writing")
+        for line in (
+            "DeleteAccount ann@c.d",
+            "CreateAccount new",
+            "RenameAccount joe INTO new",
+            "SetAccountRights joe (Master)",
+            "UpdateAccount joe {Password=x;}",
+            "CreateDomain e.f",
+            "UpdateDomainSettings c.d {}",
+        ):
+            assert said(line) == NOT_ALLOWED
+        assert house.by("")("DeleteAccount joe").startswith("400 ")
+
+
 def test_access_is_logging_in(master: Say, house: House) -> None:
     assert master("UpdateAccount joe {AccessModes=(Mail,IMAP);}") == OK
     assert not house.knows("joe", "secret")
@@ -501,6 +577,26 @@ def test_rights_over_the_server_end_with_the_main_domain(house: House) -> None:
     with house.store() as store:
         store.set_main_domain("c.d")
     assert house.by("postmaster@a.b")("WriteLog 1 x") == NOT_ALLOWED
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+def test_a_list_in_pieces_is_the_whole_list(master: Say, limit: int) -> None:
+    names = {"joe", "joe1", "joe2", "joe.a", "joe-b", "zed"}
+    for name in names:
+        assert master(f"CreateAccount {name}@c.d") == OK
+    found: list[bytes] = []
+    cookie = b'""'
+    for _ in range(20):
+        line = b"ListDomainObjects c.d %d ACCOUNTS COOKIE %b" % (limit, cookie)
+        answer = parse(master(line).removeprefix("201 ").encode())
+        assert isinstance(answer, list)
+        assert isinstance(answer[1], dict)
+        assert answer[0] == len(names) + 2
+        found += answer[1]
+        if not answer[-1]:
+            break
+        cookie = values.render(answer[-1])
+    assert sorted(found) == sorted(name.encode() for name in names | {"adm", "ann"})
 
 
 def test_storage_is_what_lies_in_the_maildir(master: Say, tmp_path: Path) -> None:
