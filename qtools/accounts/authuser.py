@@ -65,10 +65,9 @@ class AuthUser:
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         """Check a secret or digest and say who it is; see the interface."""
-        local, at, domain = user.rpartition(b"@")
-        user = local + at + domain.lower() if at else user
+        user = _one_domain(user)
         keys = keys_of(user)
-        if any(self.value(b"!" + key) is not None for key in keys[: -len(CATCH_ALL)]):
+        if self._is_barred(keys):
             hashes.burn(secret, self.decoy())
             raise Refused("account is barred")
         value = self._first(b"", keys)
@@ -95,6 +94,21 @@ class AuthUser:
 
             return System().decoy()
         return b""
+
+    def knows(self, user: bytes) -> bool:
+        """Tell whether a line is about this user, or one that bars; see the interface.
+
+        Who a line says is another's, the system's say, is known here.
+        """
+        try:
+            keys = keys_of(_one_domain(user))
+        except Unknown:
+            return False
+        return self._is_barred(keys) or self._first(b"", keys) is not None
+
+    def _is_barred(self, keys: list[bytes]) -> bool:
+        own = keys[: -len(CATCH_ALL)]
+        return any(self.value(b"!" + key) is not None for key in own)
 
     def value(self, key: bytes) -> bytes | None:
         """Give the value of the last line with this key, None without one."""
@@ -134,6 +148,12 @@ class AuthUser:
         if not is_good:
             raise Refused("wrong secret")
         return Identity(b"")
+
+
+def _one_domain(user: bytes) -> bytes:
+    """Give a name with its domain in lower case."""
+    local, at, domain = user.rpartition(b"@")
+    return local + at + domain.lower() if at else user
 
 
 def keys_of(user: bytes) -> list[bytes]:

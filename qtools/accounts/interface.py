@@ -30,6 +30,15 @@ if TYPE_CHECKING:
             It makes strangers cost what users cost; empty where checks cost nothing.
             """
 
+    class Knower(Source, Protocol):
+        """A source without keys for SCRAM that can tell whom it would decide about."""
+
+        def knows(self, user: bytes) -> bool:
+            """Tell whether verify() would not say that this account is unknown.
+
+            Raises: Temporary, Hard.
+            """
+
     class KeyHolder(Source, Protocol):
         """A source whose accounts may have keys for SCRAM, too."""
 

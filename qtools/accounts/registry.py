@@ -2,7 +2,9 @@
 """Sources of accounts by the words an administrator writes: KIND or KIND:WHERE.
 
 Several words mean several sources, asked in that order: the first that knows the
-account decides, so a name can never be tried against a second password. A source that
+account decides, so a name can never be tried against a second password. That holds for
+whatever proves that one knows it, but for sources that can't check a proof and can't
+tell either whether they know the account: see accounts.scram. A source that
 fails stops the search, because the next one may hold another account of that name.
 """
 

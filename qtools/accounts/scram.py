@@ -2,8 +2,9 @@
 """The server's side of one SCRAM exchange, over sources that hold keys.
 
 Whether a name is known shows nowhere before the end: a stranger gets a salt, too, and
-always the same, and his proof is checked against keys that nobody has. The first of the
-sources with keys that knows the account decides.
+always the same, and his proof is checked against keys that nobody has. The first source
+that knows the account decides, as over a password: who is known to one without keys
+is refused, whatever a later one has. Sources that can't tell are passed over.
 See: RFC 5802 sections 3 and 5, RFC 5929 section 4 (tls-server-end-point).
 """
 
@@ -17,7 +18,8 @@ from qtools.protocol.framing import Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeGuard
 
     from qtools.accounts.interface import Identity, KeyHolder, Source
 
@@ -111,29 +113,44 @@ class Exchange:
 
         Raises: Hard when no source holds any; Temporary.
         """
-        holders: list[KeyHolder] = [
-            source  # type: ignore[misc]  # a KeyHolder, as it has them
-            for source in self._sources
-            if hasattr(source, "keys")
-        ]
-        if not holders:
+        sources, self._sources = self._sources, ()
+        first = next(filter(_has_keys, sources), None)
+        if first is None:
             raise Hard("no account source has keys for SCRAM")
-        invented = _invented(holders[0], user)  # for everybody: it takes its time
-        for holder in holders:
-            try:
-                text = holder.keys(user)
-            except Unknown:
+        invented = _invented(first, user)  # for everybody: it takes its time
+        for source in sources:
+            text = _keys_in(source, user)
+            if text is None:
                 continue
             self._is_known = True
-            if not text:
+            if not (text and _has_keys(source)):
                 break
             try:
                 keys = scram.read_keys(text)
             except ValueError as why:
                 raise Temporary(f"keys of {user!r}: {why}") from why
-            self._holder = holder
+            self._holder = source
             return keys
         return invented
+
+
+def _has_keys(source: "Source") -> "TypeGuard[KeyHolder]":
+    return hasattr(source, "keys")
+
+
+def _keys_in(source: "Source", user: bytes) -> bytes | None:
+    """Give the keys that a source has for an account, which may be none.
+
+    Gives None when it doesn't know the account, or can't tell.
+    Raises: Temporary, Hard.
+    """
+    if not _has_keys(source):
+        knows: Callable[[bytes], bool] | None = getattr(source, "knows", None)
+        return b"" if knows is not None and knows(user) else None
+    try:
+        return source.keys(user)
+    except Unknown:
+        return None
 
 
 def _invented(holder: "KeyHolder", user: bytes) -> scram.Keys:

@@ -77,13 +77,7 @@ class System:
 
         Raises: Unknown, Temporary.
         """
-        try:
-            known = getpwnam(user.decode(sys.getfilesystemencoding(), _KEEP))
-        except KeyError as why:
-            self._tables.check_user_lookup(user)
-            raise Unknown("no such user") from why
-        except ValueError as why:
-            raise Unknown("no such user") from why
+        known = self._look_up(user)
         entry = self._tables.shadow(_encode(known.pw_name))
         stored = _encode(known.pw_passwd) if entry is None else entry.hash
         if not hashes.is_usable(stored) and posix.geteuid() != 0:
@@ -91,6 +85,27 @@ class System:
             # hash: we can't know whether the account is locked.
             raise Temporary("not root: unable to read the shadow entry")
         return known, stored, entry
+
+    def knows(self, user: bytes) -> bool:
+        """Tell whether the system has such a user, locked or not; see the interface."""
+        try:
+            self._look_up(user)
+        except Unknown:
+            return False
+        return True
+
+    def _look_up(self, user: bytes) -> "struct_passwd":
+        """Give a user's entry.
+
+        Raises: Unknown, Temporary.
+        """
+        try:
+            return getpwnam(user.decode(sys.getfilesystemencoding(), _KEEP))
+        except KeyError as why:
+            self._tables.check_user_lookup(user)
+            raise Unknown("no such user") from why
+        except ValueError as why:
+            raise Unknown("no such user") from why
 
     def decoy(self) -> bytes:
         """Give a hash of the method that most of the newest users have.

@@ -44,6 +44,7 @@ class Chain(House):
     def __init__(self, tools: Tools, room: Path) -> None:
         super().__init__(tools, room)
         self.database = room / "accounts"
+        self.first = ""  # a source before the database
         self.popaccount("init")
         (room / "home" / "Maildir").mkdir(parents=True)
         for folder in ("", "Maildir"):
@@ -51,7 +52,7 @@ class Chain(House):
         for folder in ("tmp", "new", "cur"):
             (room / "home/Maildir" / folder).mkdir()
             os.chown(room / "home/Maildir" / folder, *OWNER)
-        for user in ("joe", "ann"):
+        for user in ("joe", "ann", "nobody"):
             uid, gid = map(str, OWNER)
             who = ("--home", str(room / "home"), "--uid", uid, "--gid", gid)
             self.popaccount("add", user, "--stdin", "--hash", "md5", *who)
@@ -64,7 +65,7 @@ class Chain(House):
     @property
     def checkpw(self) -> list[str]:
         """The middle link."""
-        return ["checkpw", "--accounts", f"db:{self.database}"]
+        return ["checkpw", "--accounts", f"{self.first} db:{self.database}"]
 
     def start(
         self,
@@ -156,7 +157,7 @@ def test_what_is_pipelined_is_not_lost(chain: Chain, dialogue: str) -> None:
 
 
 @both
-@pytest.mark.parametrize("user", [b"joe", b"nobody", b"JOE\xff", b"j" * 60])
+@pytest.mark.parametrize("user", [b"joe", b"stranger", b"JOE\xff", b"j" * 60])
 def test_a_refusal(chain: Chain, dialogue: str, user: bytes) -> None:
     popup = chain.start(dialogue=dialogue, options="-d0 -a2 -m scram-sha-256")
     for _ in range(2):
@@ -170,6 +171,20 @@ def test_a_refusal(chain: Chain, dialogue: str, user: bytes) -> None:
         "Info::END::Scram-Sha-256",
     ]
     assert popup.errors() == ""
+
+
+@both
+def test_a_user_of_the_system_is_not_the_database_s(
+    chain: Chain, dialogue: str
+) -> None:
+    """Where that is asked first; he is locked there, and so he is by any way."""
+    popup = chain.start(dialogue=dialogue)
+    assert log_in(popup, ScramClient(b"nobody", b"secret")).startswith(b"+OK")
+    chain.first = "system"
+    popup = chain.start(dialogue=dialogue)
+    client = ScramClient(b"nobody", b"secret")
+    assert popup.ask(b64encode(client.final(begin(popup, client)))) == REFUSED
+    assert log_in(popup, ScramClient(b"joe", b"secret")).startswith(b"+OK")
 
 
 def test_after_a_refusal_the_next_one_comes_in(chain: Chain) -> None:

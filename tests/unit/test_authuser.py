@@ -43,6 +43,19 @@ def test_the_search_is_what_reading_finds(data: bytes, key: bytes) -> None:
     assert AuthUser(data).value(b"!" + key) == model(data, b"!" + key)
 
 
+@given(files, names)
+def test_whom_it_knows_is_whom_it_decides_about(data: bytes, user: bytes) -> None:
+    source = AuthUser(data)
+    try:
+        source.verify(user, b"a password that is nobody's", b"")
+        is_known = True  # as a line without any may be
+    except Unknown:
+        is_known = False
+    except Failure:
+        is_known = True
+    assert source.knows(user) is is_known
+
+
 @given(st.binary(max_size=200), st.binary(max_size=20), st.binary(max_size=20))
 def test_no_octets_raise_but_failures(data: bytes, user: bytes, secret: bytes) -> None:
     source = AuthUser(data.replace(b"$", b"").replace(b"_", b""))

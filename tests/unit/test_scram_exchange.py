@@ -56,13 +56,25 @@ class Keyring:
 
 
 class Keyless:
-    """A source without any, which is never asked."""
+    """A source without any, which can't tell whom it knows and is never asked."""
 
     def verify(self, user: bytes, secret: bytes, challenge: bytes) -> Identity:
         raise AssertionError((user, secret, challenge))
 
     def decoy(self) -> bytes:
         raise AssertionError
+
+
+class Knowing(Keyless):
+    """A source without any that can tell whom it knows."""
+
+    def __init__(self, *users: bytes) -> None:
+        self.users = users
+
+    def knows(self, user: bytes) -> bool:
+        if user == b"trouble":
+            raise Temporary("unable to look")
+        return user in self.users
 
 
 Source = Keyring | Keyless
@@ -203,9 +215,25 @@ def test_the_first_that_knows_the_account_decides() -> None:
             prove(ScramClient(user, b"two"), exchange(*sources))
 
 
+def test_who_is_known_to_a_source_without_keys_is_refused() -> None:
+    """He may be locked there; a later source has another password for him."""
+    before, after = (Knowing(b"joe"), KEYRING), (KEYRING, Knowing(b"joe"))
+    assert prove(ScramClient(b"joe", b"secret"), exchange(*after)).name == b"joe"
+    assert prove(ScramClient(b"ann", b"other"), exchange(*before)).name == b"ann"
+    with pytest.raises(Refused, match="without keys"):
+        prove(ScramClient(b"joe", b"secret"), exchange(*before))
+    assert salt_of(b"joe", *before) == salt_of(b"JOE", KEYRING) != salt_of(b"joe")
+
+
+def test_a_source_that_fails_stops_the_search() -> None:
+    made = exchange(Knowing(), Keyring(trouble="secret"))
+    with pytest.raises(Temporary):
+        made.first(ScramClient(b"trouble", b"secret").first())
+
+
 def test_without_any_keys_somebody_has_to_mend_something() -> None:
     with pytest.raises(Hard):
-        exchange(Keyless()).first(ScramClient(b"joe", b"").first())
+        exchange(Keyless(), Knowing()).first(ScramClient(b"joe", b"").first())
 
 
 def test_keys_that_are_damaged_are_no_wrong_password() -> None:

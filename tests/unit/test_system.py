@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.accounts.system import check_age, commonest
+from qtools.accounts.system import System, check_age, commonest, prepare
 from qtools.errors import Refused
 from qtools.system.ffi.shadow import Entry
 
@@ -60,6 +60,15 @@ def test_no_days_raise_anything_else(a: int, b: int, c: int, d: int) -> None:
         check_age(Entry(b"", (a, b, c, d)), TODAY)
     except Refused:
         pass
+
+
+def test_the_system_s_users_are_known_whatever_their_password() -> None:
+    prepare()
+    source = System()
+    assert source.knows(b"root")
+    assert not source.knows(b"no-such-user")
+    assert not source.knows(b"root\0")
+    assert not source.knows(b"r\xf6\xf6t")
 
 
 def test_the_decoy_is_of_the_commonest_method() -> None:

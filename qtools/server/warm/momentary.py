@@ -7,7 +7,7 @@ over a fork, whose child would believe that it has the locks of its parent.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qtools.accounts.interface import Identity, KeyHolder
+    from qtools.accounts.interface import Identity, KeyHolder, Source
     from qtools.accounts.registry import Opener
 
 
@@ -51,9 +51,14 @@ class Momentary:
         return self._open().canonical(user)
 
 
-def of(openers: "list[Opener]") -> "list[Momentary]":
-    """Give those of the sources that hold keys.
+def of(openers: "list[Opener]") -> "list[Source]":
+    """Give the sources, those that hold keys no longer open than they are asked.
 
     Raises: Hard, Temporary.
     """
-    return [Momentary(opener) for opener in openers if hasattr(opener(), "keys")]
+    return [_momentary(opener) for opener in openers]
+
+
+def _momentary(opener: "Opener") -> "Source":
+    source = opener()
+    return Momentary(opener) if hasattr(source, "keys") else source

@@ -142,7 +142,7 @@ class Verifier:
         self._say(question.identifier, code, challenge or b"")
 
     def holders(self) -> "Sequence[Source]":
-        """Give the sources that may hold keys.
+        """Give the sources that may know who uses SCRAM.
 
         Raises: Hard, Temporary.
         """
