@@ -19,6 +19,7 @@ DOMAIN_OCTETS = 240  # so that there is room for a user of it
 PATH_OCTETS = 1023  # four of them fit into a verifier's answer, see: answer
 SETTING_NAME_OCTETS = 128
 SETTING_OCTETS = 65536  # of one value; far more than a rule of a mail server has
+PASSWORD = "PASSWORD"  # noqa: S105  # what no setting may be called, in either case
 MOST_WORDS = 1000  # settings, rights or aliases of one account
 
 
@@ -76,9 +77,14 @@ def check_place(ids: tuple[int, int] | None, home: bytes, maildir: bytes) -> Non
     """
     if ids is not None and not all(0 <= number <= LARGEST_ID for number in ids):
         raise Unfit(f"a uid or gid is a number from 0 to {LARGEST_ID}")
+    if home and not home.startswith(b"/"):
+        raise Unfit("a home is an absolute path")
     for path in (home, maildir):
-        if len(path) > PATH_OCTETS or b"\0" in path:
-            raise Unfit(f"a directory has at most {PATH_OCTETS} octets and no NUL")
+        if len(path) > PATH_OCTETS or any(o < 32 or o == 127 for o in path):
+            raise Unfit(
+                f"a directory has at most {PATH_OCTETS} octets, none of them a"
+                " control character"
+            )
 
 
 def words_of(words: "Iterable[str]", what: str) -> list[str]:
@@ -103,13 +109,16 @@ def change_settings(
 ) -> "Iterator[tuple[str, bytes]]":
     """Give the settings of these changes that are to be stored.
 
-    Takes what is there already, whose number counts, too.
+    Takes what is there already, whose number counts, too. A password among them would
+    be shown to whoever may look at settings.
     Raises: Unfit.
     """
     kept = {key: value for key, value in changes.items() if value is not None}
     if len(settings) + len(kept) > MOST_WORDS:
         raise Unfit(f"there can be no more than {MOST_WORDS} settings")
     words_of(kept, "names of settings")
+    if any(key.upper() == PASSWORD for key in kept):
+        raise Unfit("a password is no setting")
     for key, value in kept.items():
         if len(value) > SETTING_OCTETS:
             raise Unfit(f"a setting has at most {SETTING_OCTETS} octets")

@@ -252,7 +252,10 @@ def test_settings_are_merged_or_replaced(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"": b"x"}, {"a b": b""}, {"a\n": b""}, {"x" * 129: b""}, {"a": b"x" * 65537}],
+    [
+        *({"": b"x"}, {"a b": b""}, {"a\n": b""}, {"x" * 129: b""}),
+        *({"a": b"x" * 65537}, {"Password": b"secret"}, {"pAsSWORD": b"secret"}),
+    ],
 )
 def test_settings_that_can_not_be(store: Store, settings: dict[str, bytes]) -> None:
     for call in (store.set_settings, store.replace_settings):
@@ -260,6 +263,13 @@ def test_settings_that_can_not_be(store: Store, settings: dict[str, bytes]) -> N
             call(b"joe", settings)
     with pytest.raises(Unfit):
         store.set_domain_settings("ex.org", dict(settings))
+
+
+def test_what_is_no_setting_any_more_can_be_taken_away(store: Store) -> None:
+    account = store._id(b"joe")
+    store._change("INSERT INTO setting VALUES (?, ?, ?)", account, "Password", b"x")
+    store.set_settings(b"joe", {"Password": None})
+    assert store.settings(b"joe") == {}
 
 
 def test_there_is_an_end_of_settings(store: Store) -> None:
@@ -290,7 +300,17 @@ def test_a_place_can_change(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("ids", "home"),
-    [((-1, 0), b"/"), ((0, 2**32 - 1), b"/"), (None, b"/a\0b"), (None, b"x" * 1024)],
+    [
+        ((-1, 0), b"/"),
+        ((0, 2**32 - 1), b"/"),
+        (None, b"/a\0b"),
+        (None, b"/a\nb"),
+        (None, b"/a\x1b[2J"),
+        (None, b"/\x7f"),
+        (None, b"/" + b"x" * 1023),
+        (None, b"home/joe"),
+        (None, b"~joe"),
+    ],
 )
 def test_places_that_can_not_be(
     store: Store, ids: tuple[int, int] | None, home: bytes
@@ -299,6 +319,9 @@ def test_places_that_can_not_be(
         store.add(b"bob", ids, home, b"")
     with pytest.raises(Unfit):
         store.set_place(b"joe", ids, home, b"")
+    if home.startswith(b"/") and ids is None:
+        with pytest.raises(Unfit):
+            store.set_place(b"joe", ids, b"", home)
 
 
 def test_an_account_goes_with_all_that_is_its(store: Store) -> None:
