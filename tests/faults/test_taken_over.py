@@ -230,8 +230,8 @@ def test_who_proves_that_he_knows_is_let_in(proving: Chain, wire: Wire) -> None:
     assert packets.read_fields(found, 1) == [scram.expected]
     third.close()
     assert code_of(verifier, respond(b""), wire) == 0
-    assert code_of(verifier, respond(b"")) == EXIT_REFUSED
-    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+    assert code_of(verifier, respond(b"")) == EXIT_TEMPORARY
+    assert code_of(verifier, respond(final)) == EXIT_TEMPORARY
 
 
 ANSWERS = {
@@ -245,12 +245,12 @@ ANSWERS = {
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_a_dialogue_ends_over_nonsense(proving: Chain, answer: str) -> None:
     verifier = proving.worker.verifier()
-    assert code_of(verifier, respond(ANSWERS[answer])) == EXIT_REFUSED
+    assert code_of(verifier, respond(ANSWERS[answer])) == EXIT_TEMPORARY
     scram, wire = ScramClient(b"joe", SECRET), Wire()
     final = scram_of(verifier, scram, wire)
     wire.close()
     assert code_of(verifier, respond(ANSWERS[answer])) == EXIT_REFUSED
-    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+    assert code_of(verifier, respond(final)) == EXIT_TEMPORARY
 
 
 def test_what_is_withdrawn_is_forgotten(proving: Chain) -> None:
@@ -262,7 +262,7 @@ def test_what_is_withdrawn_is_forgotten(proving: Chain) -> None:
     wire.close()
     for _ in range(3):
         verifier.send(withdraw)
-    assert code_of(verifier, respond(final)) == EXIT_REFUSED
+    assert code_of(verifier, respond(final)) == EXIT_TEMPORARY
 
 
 def test_an_answer_to_another_verifier_is_refused(proving: Chain) -> None:
@@ -270,7 +270,7 @@ def test_an_answer_to_another_verifier_is_refused(proving: Chain) -> None:
     scram, wire = ScramClient(b"joe", SECRET), Wire()
     final = scram_of(one, scram, wire)
     wire.close()
-    assert code_of(other, respond(final)) == EXIT_REFUSED
+    assert code_of(other, respond(final)) == EXIT_TEMPORARY
     fresh = Wire()
     scram_of(other, ScramClient(b"joe", SECRET), fresh)
     fresh.close()

@@ -521,6 +521,24 @@ def test_who_withdraws_is_forgotten_at_the_desk(office: Office) -> None:
     assert verifier.withdrawn == [talking.identifier]
 
 
+def test_a_dialogue_ends_where_there_is_no_room_for_an_answer(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its desk would be kept for it when it is tired, for ever."""
+    one = office.open()
+    talking = in_dialogue(office, one)
+    monkeypatch.setattr(module, "MOST_QUEUED", 0)
+    respond(office, talking)
+    assert office.answers == [(talking.identifier, EXIT_TEMPORARY)]
+    assert talking.partner is None
+    one.requests()
+    assert one.withdrawn == [talking.identifier]
+    one.say(packets.TIRED)
+    office.hear(one)
+    assert one.is_let_go
+    assert office.watched == set()
+
+
 @pytest.mark.parametrize("ends", ["answer", "withdrawal"])
 def test_a_tired_desk_stays_for_its_dialogues(office: Office, ends: str) -> None:
     verifier = office.open()

@@ -7,7 +7,7 @@ import pytest
 
 from qtools.accounts.interface import Identity, Unknown
 from qtools.chain.request import MECHANISMS
-from qtools.errors import Misuse, Refused
+from qtools.errors import Misuse, Refused, Temporary
 from qtools.protocol import record
 from qtools.server.warm import dialogues as module
 from qtools.server.warm import packets
@@ -66,12 +66,13 @@ class Office:
         *,
         user: bytes = b"user",
         method: str = "Scram-Sha-256",
+        tag: bytes = b"tag",
     ) -> bytes:
         """Begin one; give what the client would answer."""
         packed = record.pack(user, client.first(), b"<1@mx>")
         environment = b"A=1\0SSL_SERVER_END_POINT=" + BINDING.hex().encode()
         head = packets.head(packets.ASK, identifier, MECHANISMS.index(method))
-        question = Question(head + packets.fields(packed, environment, b"tag"))
+        question = Question(head + packets.fields(packed, environment, tag))
         return client.final(self.dialogues.begin(question, SOURCES))
 
     def finish(self, identifier: int, final: bytes) -> Identity:
@@ -94,7 +95,7 @@ def joe(**words: bytes) -> ScramClient:
 
 def test_who_proves_it_is_known(office: Office) -> None:
     assert office.finish(1, office.begin(1, joe())).name == b"user"
-    with pytest.raises(Refused, match="no challenge"):
+    with pytest.raises(Temporary, match="no challenge"):
         office.dialogues.go_on(1, b"")
 
 
@@ -116,16 +117,17 @@ def test_one_is_bound_to_what_the_worker_tells(office: Office) -> None:
 
 def test_a_wrong_answer_is_the_last(office: Office) -> None:
     final = office.begin(1, joe())
-    for answer in (final[:-4], final):
-        with pytest.raises(Refused):
-            office.dialogues.go_on(1, answer)
+    with pytest.raises(Refused):
+        office.dialogues.go_on(1, final[:-4])
+    with pytest.raises(Temporary):
+        office.dialogues.go_on(1, final)
 
 
 def test_after_the_proof_there_is_nothing_to_say(office: Office) -> None:
     office.dialogues.go_on(1, office.begin(1, joe()))
     with pytest.raises(Refused, match="more to say"):
         office.dialogues.go_on(1, b"more")
-    with pytest.raises(Refused, match="no challenge"):
+    with pytest.raises(Temporary, match="no challenge"):
         office.dialogues.go_on(1, b"")
 
 
@@ -141,7 +143,7 @@ def test_a_late_answer_is_to_no_challenge(office: Office) -> None:
     office.now = OPEN_SECONDS
     fresh = office.begin(2, joe())
     office.now += 1
-    with pytest.raises(Refused, match="no challenge"):
+    with pytest.raises(Temporary, match="no challenge"):
         office.dialogues.go_on(1, final)
     assert office.finish(2, fresh).name == b"user"
 
@@ -152,10 +154,39 @@ def test_of_too_many_the_oldest_lapse(
     monkeypatch.setattr(module, "MOST_OPEN", 3)
     finals = [office.begin(number, joe()) for number in range(5)]
     for number in range(2):
-        with pytest.raises(Refused, match="no challenge"):
+        with pytest.raises(Temporary, match="no challenge"):
             office.dialogues.go_on(number, finals[number])
     for number in range(2, 5):
         assert office.finish(number, finals[number]).name == b"user"
+
+
+LARGE = bytes(packets.FIELD_OCTETS)
+
+
+def test_of_too_much_the_oldest_lapse(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few they are in which a login worker keeps it."""
+    monkeypatch.setattr(module, "MOST_OCTETS", 4 * len(LARGE))
+    finals = [office.begin(number, joe(), tag=LARGE) for number in range(5)]
+    for number in range(2):
+        with pytest.raises(Temporary, match="no challenge"):
+            office.dialogues.go_on(number, finals[number])
+    for number in range(2, 5):
+        assert office.finish(number, finals[number]).name == b"user"
+
+
+def test_what_has_ended_takes_no_room(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OCTETS", 4 * len(LARGE))
+    final = office.begin(0, joe(), tag=LARGE)
+    for number in range(1, 10):
+        office.finish(number, office.begin(number, joe(), tag=LARGE))
+        office.begin(number, joe(), tag=LARGE)
+        office.begin(number, joe(), tag=LARGE)
+        office.dialogues.forget(number)
+    assert office.finish(0, final).name == b"user"
 
 
 def test_the_record_is_about_who_the_message_is_about(office: Office) -> None:

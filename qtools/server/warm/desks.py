@@ -171,6 +171,7 @@ class Desks:
     def ask(self, connection: "Connection", packet: bytes, bound: Desk | None) -> None:
         """Have a record verified; bound: the desk that has to do it, if one has."""
         if self._is_gone(bound) or self.waiting >= MOST_QUEUED:
+            self.withdraw(connection)  # a dialogue that nobody goes on with
             self._listener.answer(connection, EXIT_TEMPORARY)
             return
         self._turn += 1

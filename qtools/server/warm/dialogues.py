@@ -2,7 +2,8 @@
 """Dialogues of a verifier with clients, one step at a time: SCRAM.
 
 Between two steps the verifier does other things, so what it knows of each dialogue is
-kept here: how many and how long is bounded, whatever a login worker makes of it. The
+kept here: how many, how much and how long is bounded, whatever a login worker makes of
+it. The
 nonce is made here, and is good for one answer: what was heard on one connection is
 worth nothing on another.
 See: RFC 5802 section 5.
@@ -11,7 +12,7 @@ See: RFC 5802 section 5.
 from time import monotonic
 
 from qtools.accounts import scram
-from qtools.errors import Misuse, Refused
+from qtools.errors import Misuse, Refused, Temporary
 from qtools.protocol.record import unpack
 
 TYPE_CHECKING = False
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from qtools.accounts.interface import Identity, Source
     from qtools.server.warm.asking import Question
 
-MOST_OPEN = 4096  # some KiB each; beyond it the oldest lapse
+# Beyond these the oldest lapse; of usual octets as many have room.
+MOST_OPEN = 4096
+MOST_OCTETS = 16 << 20
 OPEN_SECONDS = 300.0  # a program answers at once
 BOUND = scram.METHODS[1].decode()
 
@@ -39,6 +42,12 @@ class Dialogue:
         self.began = began
         self.is_proved = False
 
+    @property
+    def octets(self) -> int:
+        """What was sent to begin it, and is kept."""
+        question = self.question
+        return sum(map(len, (question.record, question.environment, question.tag)))
+
 
 class Dialogues:
     """Those that wait for the client, by the connection's id."""
@@ -46,6 +55,7 @@ class Dialogues:
     def __init__(self, clock: "Callable[[], float]" = monotonic) -> None:
         self._clock = clock
         self._open: dict[int, Dialogue] = {}
+        self._octets = 0  # of all of them
 
     def begin(self, question: "Question", sources: "Sequence[Source]") -> bytes:
         """Begin one; give the challenge.
@@ -63,7 +73,7 @@ class Dialogues:
         if exchange.user != user:
             raise Refused("a record about another user than its message")
         now = self._clock()
-        self._open[question.identifier] = Dialogue(question, exchange, now)
+        self._keep(Dialogue(question, exchange, now))
         self._tidy(now)
         return challenge
 
@@ -72,31 +82,40 @@ class Dialogues:
     ) -> "bytes | tuple[Question, Identity]":
         """Take the client's answer; give what to say next, or in the end who it is.
 
-        Raises: Refused when there is no such dialogue, or none any more; Refused,
-        Expired, Temporary, Hard, and then it is over.
+        Raises: Temporary when there is no such dialogue, or none any more, which says
+        nothing about the client; Refused, Expired, Temporary, Hard, and then it is
+        over.
         """
         self._tidy(self._clock())
-        found = self._open.pop(identifier, None)
+        found = self.forget(identifier)
         if found is None:
-            raise Refused("an answer to no challenge")
+            raise Temporary("an answer to no challenge, or too late for it")
         if found.is_proved:
             if data:
                 raise Refused("the client has more to say than SCRAM has room for")
             return found.question, found.exchange.identity()
         proof = found.exchange.final(data)
         found.is_proved = True
-        self._open[identifier] = found
+        self._keep(found)
         return proof
 
-    def forget(self, identifier: int) -> None:
-        """Drop one, if there is one."""
-        self._open.pop(identifier, None)
+    def _keep(self, one: Dialogue) -> None:
+        self._open[one.question.identifier] = one
+        self._octets += one.octets
+
+    def forget(self, identifier: int) -> Dialogue | None:
+        """Drop one, and give it, if there is one."""
+        found = self._open.pop(identifier, None)
+        if found is not None:
+            self._octets -= found.octets
+        return found
 
     def _tidy(self, now: float) -> None:
         """Drop those that nobody goes on with, about in the order they began in."""
         while self._open:
             oldest = next(iter(self._open.values()))
             is_late = now > oldest.began + OPEN_SECONDS
-            if not is_late and len(self._open) <= MOST_OPEN:
+            is_much = len(self._open) > MOST_OPEN or self._octets > MOST_OCTETS
+            if not is_late and not is_much:
                 return
             self.forget(oldest.question.identifier)
