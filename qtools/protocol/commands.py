@@ -13,6 +13,8 @@ from qtools.protocol.values import Malformed, Reader, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qtools.protocol.values import Value
 
 # Rights. Of an account or a domain means: of the one that is named.
@@ -31,6 +33,13 @@ HIDDEN = b"<hidden>"
 HARMLESS_KEYS = frozenset(
     b"RealName PWDAllowed AccessModes RequireAPOP UseAPOP PasswordEncryption"
     b" MaxAccountSize ExternalINBOX Home Maildir UID GID".upper().split()
+)
+# What a CreateAccount may ask for: accounts here have one INBOX, a Maildir.
+TYPES = (b"MULTIMAILBOX", b"MAILDIRMAILBOX")
+# What is known of an account besides its settings.
+INFO_KEYS = (
+    *(b"CREATED", b"CHANGED", b"PASSWORDMETHOD", b"HASAPOPSECRET", b"HASSCRAMKEYS"),
+    b"STORAGEUSED",
 )
 
 
@@ -71,12 +80,26 @@ def masked(line: bytes) -> bytes:
         return HIDDEN
     except Malformed:
         return TABLE[keyword_of(Reader(line))].name.encode() + b" " + HIDDEN
+    return _joined(call, _shown)
+
+
+def written(call: Call) -> bytes:
+    """Give the line that read() would read so."""
+    return _joined(call, _whole)
+
+
+def _joined(call: Call, show: "Callable[[Call, Part], bytes]") -> bytes:
     words = [call.command.name.encode()]
     for part in call.command.parts:
-        if part.name not in call:
-            continue
-        words += filter(None, (part.keyword, _shown(call, part)))
+        if part.name in call:
+            words += filter(None, (part.keyword, show(call, part)))
     return b" ".join(words)
+
+
+def _whole(call: Call, part: Part) -> bytes:
+    if part.sign in (b"-", b"*"):
+        return call.text(part.name)
+    return render(call.arguments[part.name])
 
 
 def _shown(call: Call, part: Part) -> bytes:
@@ -85,14 +108,19 @@ def _shown(call: Call, part: Part) -> bytes:
         return HIDDEN
     if part.sign == b"-":
         return b""
+    if part.known and call.text(part.name).upper() not in part.known:
+        return HIDDEN
     if isinstance(value, dict):
-        pairs = value.items()
-        value = {key: each if _is_harmless(key) else HIDDEN for key, each in pairs}
+        value = {
+            key: each if _is_harmless(key, each) else HIDDEN
+            for key, each in value.items()
+        }
     return render(value)
 
 
-def _is_harmless(key: bytes) -> bool:
-    return key.upper() in HARMLESS_KEYS
+def _is_harmless(key: bytes, value: "Value") -> bool:
+    """Tell whether a value may be shown; one that holds others may hold any."""
+    return key.upper() in HARMLESS_KEYS and not isinstance(value, (dict, list))
 
 
 def _one(name: str) -> Part:
@@ -111,7 +139,9 @@ _ACCOUNT, _DOMAIN = _one("account"), _one("domain")
 _INTO = Part("new", b"INTO", optional=False)
 _PAIRS = Part("settings", sign=b"{", optional=False)
 _PAIRS_MAYBE = _maybe("settings", sign=b"{")
-_NEW_ACCOUNT = (_ACCOUNT, _maybe("type"), _flag(b"EXTERNAL"), _PAIRS_MAYBE)
+_TYPE = Part("type", optional=True, known=TYPES)
+_KEY = Part("key", b"KEY", optional=True, known=INFO_KEYS)
+_NEW_ACCOUNT = (_ACCOUNT, _TYPE, _flag(b"EXTERNAL"), _PAIRS_MAYBE)
 _OBJECTS = (
     *(_DOMAIN, _maybe("filter", b"FILTER"), _one("limit"), _flag(b"ACCOUNTS")),
     *(_flag(b"ALIASES"), _flag(b"GROUPS"), _flag(b"FORWARDERS")),
@@ -162,7 +192,7 @@ COMMANDS = (
         ALIASES,
         changes=True,
     ),
-    Command("GetAccountInfo", (_ACCOUNT, _maybe("key", b"KEY")), OWN),
+    Command("GetAccountInfo", (_ACCOUNT, _KEY), OWN),
     Command("GetAccountRights", (_ACCOUNT,), MASTER),
     Command(
         "SetAccountRights",

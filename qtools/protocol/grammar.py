@@ -18,18 +18,26 @@ class Part:
 
     name: of the argument, for whoever carries the command out. keyword: stands before
     it, in any case; alone it is a flag. sign: what the argument begins with: "(" an
-    array, "{" a dictionary, "*" the rest of the line, "" a string, "-" none.
+    array, "{" a dictionary, "*" the rest of the line, "" a string, "-" none. known:
+    what a log may show of it, in capitals; nothing for all.
     """
 
-    __slots__ = ("is_optional", "keyword", "name", "sign")
+    __slots__ = ("is_optional", "keyword", "known", "name", "sign")
 
     def __init__(
-        self, name: str, keyword: bytes = b"", sign: bytes = b"", *, optional: bool
+        self,
+        name: str,
+        keyword: bytes = b"",
+        sign: bytes = b"",
+        *,
+        optional: bool,
+        known: "Sequence[bytes]" = (),
     ) -> None:
         self.name = name
         self.keyword = keyword
         self.sign = sign
         self.is_optional = optional
+        self.known = known
 
     def usage(self) -> str:
         """Give it as a manual page shows it."""

@@ -15,7 +15,7 @@ from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from qtools.errors import Refused, Temporary
 from qtools.protocol import values
-from qtools.protocol.commands import COMMANDS
+from qtools.protocol.commands import COMMANDS, INFO_KEYS
 from qtools.protocol.values import parse
 
 NOT_ALLOWED = "510 you do not have the required access rights"
@@ -597,6 +597,12 @@ def test_a_list_in_pieces_is_the_whole_list(master: Say, limit: int) -> None:
             break
         cookie = values.render(answer[-1])
     assert sorted(found) == sorted(name.encode() for name in names | {"adm", "ann"})
+
+
+def test_what_a_log_may_show_is_what_can_be_asked(master: Say) -> None:
+    known = parse(master("GetAccountInfo joe").removeprefix("201 ").encode())
+    assert isinstance(known, dict)
+    assert {key.upper() for key in known} == set(INFO_KEYS)
 
 
 def test_storage_is_what_lies_in_the_maildir(master: Say, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtools.protocol import commands
-from qtools.protocol.commands import COMMANDS, TABLE, Unknown, masked, read
+from qtools.protocol.commands import COMMANDS, TABLE, Unknown, masked, read, written
 from qtools.protocol.values import Malformed
 
 SECRET = b"open sesame"
@@ -166,10 +166,38 @@ def test_there_is_no_such_command(line: bytes) -> None:
             b'UpdateAccountSettings joe {Pasword="<hidden>";}',
         ),
         (b"DeleteDomain a.b FORCE", b'DeleteDomain "a.b" FORCE'),
+        (b"CreateAccount joe MailDirMailbox", b"CreateAccount joe MailDirMailbox"),
+        (b"CreateAccount joe sesame", b"CreateAccount joe <hidden>"),
+        (b"GetAccountInfo joe KEY created", b"GetAccountInfo joe KEY created"),
+        (b"GetAccountInfo joe KEY sesame", b"GetAccountInfo joe KEY <hidden>"),
+        (
+            b"UpdateAccount joe {Home=(sesame);RealName={Password=sesame;};UID=#1;}",
+            b'UpdateAccountSettings joe {Home="<hidden>";RealName="<hidden>";UID=#1;}',
+        ),
     ],
 )
 def test_what_a_log_may_show(line: bytes, shown: bytes) -> None:
     assert masked(line) == shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"ListDomains",
+        b'CreateAccount "a:{b@c.d" MailDirMailbox EXTERNAL {A=(x,"-");B=#-1;C=#NULL#;}',
+        b"RenameAccount joe INTO into",
+        b'SetAccountPassword "INTO" TO "say \\"-\\""',
+        b'SetAccountAliases joe (a,"b c")',
+        b'GetAccountInfo joe KEY "created"',
+        b"DeleteDomain a.b FORCE",
+        b'ListDomainObjects a.b FILTER x 10 ACCOUNTS ALIASES COOKIE ""',
+        b"WriteLog 1 it is  so ",
+    ],
+)
+def test_what_was_read_can_be_written(line: bytes) -> None:
+    call = read(line)
+    again = read(written(call))
+    assert (again.command, again.arguments) == (call.command, call.arguments)
 
 
 LINES = [

@@ -8,6 +8,7 @@ a transaction, and what takes time for them is prepared before it.
 from qtools.accounts.cli import names, rights, settings, storage, vocabulary
 from qtools.accounts.cli.defaults import of_account
 from qtools.accounts.refusals import Unfit
+from qtools.protocol import commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from qtools.accounts.db.store import Account
     from qtools.protocol.values import Value
 
-# What a CreateAccount may ask for: accounts here have one INBOX, a Maildir.
-TYPES = (b"MULTIMAILBOX", b"MAILDIRMAILBOX")
 EMPTY = b""
 
 
@@ -53,7 +52,7 @@ def _new(errand: "Errand") -> "tuple[Name, Draft]":
     """
     call, store = errand.call, errand.store
     kind = call.text("type").upper()
-    if kind and kind not in TYPES:
+    if kind and kind not in commands.TYPES:
         raise Unfit("accounts of this type are not supported")
     if "external" in call:
         raise Unfit("accounts with an external INBOX are not supported")
