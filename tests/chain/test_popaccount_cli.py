@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from qtools.accounts.db.store import Store
+from qtools.accounts.shell.lines import LINE_OCTETS
 from tests.chain.pwdclient import SECRET, Bureau
 from tests.chain.test_popaccount import converse
 from tests.conftest import Tools
@@ -131,6 +132,57 @@ def test_lines_are_answered_as_a_clients_are(run: Run, bureau: Bureau) -> None:
     ]
     assert bureau.knows("joe", "changed")
     assert run("cli", said=b"DeleteAccount never").stdout == b"513 unknown account\r\n"
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 2 * LINE_OCTETS])
+def test_the_end_of_a_long_line_is_no_command(
+    run: Run, bureau: Bureau, more: int
+) -> None:
+    said = b"SetAccountPassword joe TO ".ljust(LINE_OCTETS + more, b"A")
+    answers = run("cli", said=said + b"DeleteAccount joe\nNOOP\n").stdout
+    first, second, rest = answers.split(b"\r\n")
+    assert first == b"501 a line too long, or with a NUL in it"
+    assert (second, rest) == (b"200 OK", b"")
+    assert bureau.knows("joe", SECRET)
+
+
+def test_a_line_is_as_long_as_it_may_be(run: Run) -> None:
+    line = b"SetAccountPassword joe TO ".ljust(LINE_OCTETS - 1, b"A")
+    for said in (line + b"\n", line):
+        assert run("cli", said=said).stdout.startswith(b"501 a password has at most")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        '"evil" {UID=#0;GID=#0;Home="/root";}',
+        "{evil=x;} x",
+        "evil x",
+        'evil" {UID=#0;}',
+        "(evil",
+        '"evil',
+    ],
+)
+def test_a_word_is_one_argument_whatever_is_in_it(
+    run: Run, bureau: Bureau, word: str
+) -> None:
+    is_name = " " not in word
+    run("CreateAccount", word, code=0 if is_name else 1)
+    names = {account.user for account in bureau.store().list("")}
+    assert names == {"joe", "postmaster", *([word] if is_name else [])}
+
+
+def test_a_password_is_read_wherever_its_hyphen_stands(
+    run: Run, bureau: Bureau
+) -> None:
+    run('SetAccountPassword joe TO "-"', said=b"second -\n")
+    assert bureau.knows("joe", "second -")
+    run('SetAccountPassword "joe" TO -', said=b"third\n")
+    assert bureau.knows("joe", "third")
+    uid, gid = OWNER
+    settings = f'{{Password="-";Home="/";UID=#{uid};GID=#{gid};}}'
+    run("CreateAccount", "a{b", settings, said=b"fourth\n")
+    assert bureau.knows("a{b", "fourth")
 
 
 def test_the_hook_is_told_whatever_the_words(run: Run, room: Path) -> None:

@@ -5,6 +5,7 @@ The words are those of the wire. Either they are popaccount's arguments, or they
 as lines on its standard input and are answered as a client is.
 """
 
+import os
 import re
 import sys
 
@@ -12,25 +13,25 @@ from qtools.accounts.cli.interpreter import Interpreter
 from qtools.accounts.db.outbox import run_hook
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY, Hard
 from qtools.protocol import codes, commands
-from qtools.protocol.values import Malformed, render
+from qtools.protocol.lines import BAD_LINE, Lines
+from qtools.protocol.values import Malformed, parse, render
 from qtools.system import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from qtools.protocol.grammar import Call
     from qtools.protocol.values import Value
 
-    Pairs = dict[bytes, Value]
-
 STDIN = b"-"  # in the place of a password: read it
 PASSWORD = b"PASSWORD"  # the key of settings
 LINE_OCTETS = 1 << 20
+READ_OCTETS = 65536
+BAD = b"a line too long, or with a NUL in it"
 
 _PLAIN = re.compile(rb"[^\x00-\x20\x7f\"\\(){}\[\],;=]+")
-_DATUM = (b'"', b"(", b"{", b"[")
 
 
 def is_command(word: str) -> bool:
@@ -51,7 +52,9 @@ def run_words(
     """
     line = b" ".join(map(_word, words)) if len(words) > 1 else words[0]
     try:
-        line = _with_secret(commands.read(line), line, read_secret)
+        call = commands.read(line)
+        _read_secret(call, read_secret)
+        line = commands.written(call)
     except Malformed as why:
         raise Hard(str(why)) from why
     answer = _run(path, [line])[0]
@@ -71,10 +74,11 @@ def run_lines(path: bytes, source: "BinaryIO") -> int:
     is_inline = False
     out = sys.stdout.buffer
     try:
-        while line := source.readline(LINE_OCTETS):
-            line = line.rstrip(b"\r\n")
+        for line in _lines(source):
             name = _name(line)
-            if name == "INLINE":
+            if line == BAD_LINE:
+                answer = codes.reply(codes.WRONG, BAD)
+            elif name == "INLINE":
                 is_inline, answer = True, codes.OK
             elif name == "QUIT":
                 out.write(codes.reply(codes.DONE, b"closed") + b"\r\n")
@@ -88,6 +92,21 @@ def run_lines(path: bytes, source: "BinaryIO") -> int:
         if interpreter.has_changed:
             tell_hook(path)
     return EXIT_DONE
+
+
+def _lines(source: "BinaryIO") -> "Iterator[bytes]":
+    """Give each line, BAD_LINE for one that is too long; the last may have no end."""
+    lines = Lines()
+    end = b"\n"
+    while data := os.read(source.fileno(), READ_OCTETS):
+        lines.feed(data)
+        end = data[-1:]
+        while (line := lines.next(LINE_OCTETS)) is not None:
+            yield line
+    lines.feed(b"" if end == b"\n" else b"\n")
+    last = lines.next(LINE_OCTETS)
+    if last is not None:
+        yield last
 
 
 def tell_hook(path: bytes) -> None:
@@ -121,30 +140,34 @@ def _complain(level: int, text: str) -> None:
 
 
 def _word(word: bytes) -> bytes:
-    """Give a word as a line has it; the shell has taken the quotes away."""
-    if word.startswith(_DATUM) or _PLAIN.fullmatch(word):
+    """Give a word as a line has it; the shell has taken the quotes away.
+
+    What is a datum to its end is one. All else is a string, so that no word can be two
+    arguments, whatever is in it.
+    """
+    if _PLAIN.fullmatch(word):
         return word
-    return render(word)
+    try:
+        parse(word)
+    except Malformed:
+        return render(word)
+    return word
 
 
-def _with_secret(
-    call: "Call", line: bytes, read_secret: "Callable[[str], bytes]"
-) -> bytes:
-    """Give the line with a password that is read in the place of a hyphen.
+def _read_secret(call: "Call", read_secret: "Callable[[str], bytes]") -> None:
+    """Put a password that is read into the place of a hyphen.
 
     Raises: Hard for one that is there already.
     """
     user = call.text("account").decode("utf-8", "surrogateescape")
     for name in call.command.secrets:
         _check_hyphen(call.text(name))
-        return line[: line.rindex(STDIN)] + render(read_secret(user))
+        call.arguments[name] = read_secret(user)
     settings = call.dictionary("settings")
     for key, value in settings.items():
         if key.upper() == PASSWORD:
             _check_hyphen(value)
-            told: Pairs = {**settings, key: read_secret(user)}
-            return line[: line.index(b"{")] + render(told)
-    return line
+            settings[key] = read_secret(user)
 
 
 def _check_hyphen(value: "Value") -> None:
