@@ -288,3 +288,24 @@ def test_stdin_is_asked_for_no_second_time_when_told(
     words = [*popaccount.words, "passwd", "joe", "--stdin", "--hash", "md5"]
     made = subprocess.run(words, input=b"new\nmore\n", capture_output=True, check=True)
     assert made.stdout == b""
+
+
+def test_who_can_not_be_exported_is_named_and_left_out(
+    popaccount: Popaccount, room: Path
+) -> None:
+    for user in ("ann", "a:b", "c:d", "joe"):
+        add(popaccount, user, room)
+    assert "a:b can't be said" in popaccount("export", "passwd-file", code=1).stderr
+    words = [*popaccount.words, "export", "--skip-bad", "passwd-file"]
+    made = subprocess.run(words, capture_output=True, check=False)
+    assert made.returncode == 1
+    assert [line.split(b":")[0] for line in made.stdout.splitlines()] == [
+        b"ann",
+        b"joe",
+    ]
+    assert made.stderr.decode().splitlines() == [
+        "popaccount: the account a:b can't be said in this form",
+        "popaccount: the account c:d can't be said in this form",
+        "popaccount: 2 accounts were not exported",
+    ]
+    assert popaccount("export", "--skip-bad", "csv").stdout.count("\n") == 5

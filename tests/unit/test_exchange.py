@@ -507,6 +507,25 @@ def test_what_a_form_can_not_say_is_named(
     assert user in b"".join(export_accounts(store, "csv"))
 
 
+@pytest.mark.parametrize("good", [b"ann@x", b"joe@x"])  # before and after the other
+@pytest.mark.parametrize("form", ["authuser", "passwd-file", "vpasswd:x"])
+def test_what_can_not_be_said_can_be_left_out(
+    store: Store, form: str, good: bytes
+) -> None:
+    bad = b"bad@x" if form == "authuser" else b"b:d@x"
+    with store:
+        for user, maildir in ((bad, b"/a b"), (good, b"")):
+            store.add(user, (7, 8), b"/home", maildir, make_domain=True)
+            store.set_enabled(user, is_enabled=False)
+    faults: list[Unfit] = []
+    lines = list(export_accounts(store, form, faults))
+    assert [str(why) for why in faults] == [
+        f"the account {bad.decode()} can't be said in this form"
+    ]
+    assert lines
+    assert all(good.partition(b"@")[0] in line for line in lines)
+
+
 def test_a_vpopmail_domain_that_there_is_none_of(store: Store) -> None:
     with pytest.raises(NoDomain):
         list(export_accounts(store, "vpasswd:ex.org"))

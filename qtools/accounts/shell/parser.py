@@ -116,6 +116,9 @@ def _add_files(commands: "Commands[Parser]") -> None:
     )
     exporting = commands.add_parser("export", help="print all accounts, and hashes")
     exporting.add_argument("form", metavar="FORM", help=FORM_HELP)
+    exporting.add_argument(
+        "--skip-bad", action="store_true", help="export what the form can say"
+    )
     backup = commands.add_parser("backup", help="copy the database while it is in use")
     backup.add_argument("file", metavar="FILE")
     commands.add_parser("migrate", help="bring an older database up to date")

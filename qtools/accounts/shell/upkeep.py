@@ -9,6 +9,7 @@ import sys
 
 from qtools.accounts.db import exchange, files
 from qtools.accounts.db.store import Store
+from qtools.accounts.refusals import Unfit
 from qtools.accounts.shell.lines import run_lines
 from qtools.errors import Hard, Refused, from_os_error
 
@@ -45,13 +46,18 @@ def _source(name: str) -> "BinaryIO":
 
 
 def bring_out(path: bytes, given: "argparse.Namespace") -> None:
-    """Export all accounts, hashes included."""
+    """Export all accounts, hashes included, or those that can be said in the form."""
     store = Store(path)
+    faults: list[Unfit] | None = [] if given.skip_bad else None
     try:
-        for line in exchange.export_accounts(store, given.form):
+        for line in exchange.export_accounts(store, given.form, faults):
             sys.stdout.buffer.write(line)
     finally:
         store.close()
+    for why in faults or ():
+        sys.stderr.write(f"popaccount: {printable(str(why))}\n")
+    if faults:
+        raise Refused(f"{len(faults)} accounts were not exported")
 
 
 def back_up(path: bytes, given: "argparse.Namespace") -> None:

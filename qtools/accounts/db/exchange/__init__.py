@@ -14,11 +14,17 @@ from qtools.errors import Hard, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qtools.accounts.db.store import Store
 
-FORMS = ("authuser", "passwd-file", "vpasswd", "csv")
+WRITERS: "dict[str, Callable[[Entry], Iterator[bytes]]]" = {
+    "authuser": authuser.write,
+    "passwd-file": passwd_file.write,
+    "vpasswd": vpasswd.write,
+    "csv": table.write,
+}
+FORMS = tuple(WRITERS)
 
 
 class Report:
@@ -70,25 +76,29 @@ def import_accounts(
     return report
 
 
-def export_accounts(store: "Store", form: str) -> "Iterator[bytes]":
+def export_accounts(
+    store: "Store", form: str, faults: "list[Unfit] | None" = None
+) -> "Iterator[bytes]":
     """Give a line, with its end, for each account; hashes and clear secrets in it.
 
+    faults: where it is noted which accounts can't be said in the form, instead of
+    ending there; nothing of them is given.
     Raises: Hard for a form there is none of; Unfit for an account that can't be said in
     it; NoDomain; Temporary.
     """
     kind, _, where = form.partition(":")
-    if kind == "vpasswd":
-        domain = vpasswd.Domain(where).name
-        yield from vpasswd.write(entries(store, domain))
-    else:
-        writers = {
-            "authuser": authuser.write,
-            "passwd-file": passwd_file.write,
-            "csv": table.write,
-        }
-        if form not in writers:
-            raise _no_form(form)
-        yield from writers[form](entries(store))
+    if form not in WRITERS and kind != "vpasswd":
+        raise _no_form(form)
+    domain = vpasswd.Domain(where).name if kind == "vpasswd" else None
+    if kind == "csv":
+        yield table.header()
+    for entry in entries(store, domain):
+        try:
+            yield from [*WRITERS[kind](entry)]  # all of them or none
+        except Unfit as why:
+            if faults is None:
+                raise
+            faults.append(why)
 
 
 def _check(report: Report) -> None:

@@ -79,26 +79,25 @@ def _set_place(entry: Entry, text: bytes) -> None:
         entry.home = who.home
 
 
-def write(entries: "Iterable[Entry]") -> "Iterator[bytes]":
-    """Give the lines of each account.
+def write(entry: Entry) -> "Iterator[bytes]":
+    """Give the lines of an account.
 
-    Raises: Unfit.
+    Raises: Unfit, behind some of them.
     """
-    for entry in entries:
-        value = _value(entry)
-        check_fields(entry, entry.user)
-        if entry.user.startswith(MARKS):
-            check_fields(entry, entry.user, barred=b"!@*#")
-        yield entry.user + b":" + value + b"\n"
-        if not entry.is_enabled:
-            yield b"!" + entry.user + b":\n"
-        words = [b"uid=%d gid=%d" % entry.ids] if entry.ids else []
-        for name, path in ((b"home", entry.home), (b"maildir", entry.maildir)):
-            check_fields(entry, path, barred=b" \t\r\n\0")
-            if path:
-                words.append(name + b"=" + path.replace(b"%", b"%%"))
-        if words:
-            yield PLACE + entry.user + b":" + b" ".join(words) + b"\n"
+    value = _value(entry)
+    check_fields(entry, entry.user)
+    if entry.user.startswith(MARKS):
+        check_fields(entry, entry.user, barred=b"!@*#")
+    yield entry.user + b":" + value + b"\n"
+    if not entry.is_enabled:
+        yield b"!" + entry.user + b":\n"
+    words = [b"uid=%d gid=%d" % entry.ids] if entry.ids else []
+    for name, path in ((b"home", entry.home), (b"maildir", entry.maildir)):
+        check_fields(entry, path, barred=b" \t\r\n\0")
+        if path:
+            words.append(name + b"=" + path.replace(b"%", b"%%"))
+    if words:
+        yield PLACE + entry.user + b":" + b" ".join(words) + b"\n"
 
 
 def _value(entry: Entry) -> bytes:

@@ -109,23 +109,22 @@ def _keys(value: bytes) -> bytes:
     return scram.METHOD + b"$%b:%b$%b:%b" % tuple(words)
 
 
-def write(entries: "Iterable[Entry]") -> "Iterator[bytes]":
-    """Give a line for each account.
+def write(entry: Entry) -> "Iterator[bytes]":
+    """Give the line of an account.
 
     A clear password says more than a hash, and a hash more than keys.
     Raises: Unfit.
     """
-    for entry in entries:
-        extra = [b"nologin"] if not entry.is_enabled else []
-        if entry.maildir:
-            check_fields(entry, entry.maildir, barred=b" :\t\r\n\0")
-            extra.append(MAIL + entry.maildir)
-        ids = [b"%d" % number for number in entry.ids] if entry.ids else [b"", b""]
-        fields = [entry.user, _password(entry), *ids, b"", entry.home, b""]
-        check_fields(entry, *fields)
-        if entry.user.startswith(b"#"):
-            check_fields(entry, entry.user, barred=b"#")
-        yield b":".join([*fields, b" ".join(extra)]) + b"\n"
+    extra = [b"nologin"] if not entry.is_enabled else []
+    if entry.maildir:
+        check_fields(entry, entry.maildir, barred=b" :\t\r\n\0")
+        extra.append(MAIL + entry.maildir)
+    ids = [b"%d" % number for number in entry.ids] if entry.ids else [b"", b""]
+    fields = [entry.user, _password(entry), *ids, b"", entry.home, b""]
+    check_fields(entry, *fields)
+    if entry.user.startswith(b"#"):
+        check_fields(entry, entry.user, barred=b"#")
+    yield b":".join([*fields, b" ".join(extra)]) + b"\n"
 
 
 def _password(entry: Entry) -> bytes:

@@ -121,11 +121,14 @@ def _setting(word: str) -> tuple[str, bytes]:
         raise Unfit("a setting that is not name=value in base64") from why
 
 
-def write(entries: "Iterable[Entry]") -> "Iterator[bytes]":
-    """Give the header, and a line for each account."""
-    yield _line(COLUMNS)
-    for entry in entries:
-        yield _line([_text(field) for field in _fields(entry)])
+def header() -> bytes:
+    """Give the line that names the columns."""
+    return _line(COLUMNS)
+
+
+def write(entry: Entry) -> "Iterator[bytes]":
+    """Give the line of an account."""
+    yield _line([_text(field) for field in _fields(entry)])
 
 
 def _fields(entry: Entry) -> "Iterator[bytes | str]":

@@ -78,17 +78,16 @@ def _entry(line: bytes, domain: Domain) -> Entry:
     return entry
 
 
-def write(entries: "Iterable[Entry]") -> "Iterator[bytes]":
-    """Give a line for each account, which are all of one domain.
+def write(entry: Entry) -> "Iterator[bytes]":
+    """Give the line of an account.
 
     Raises: Unfit.
     """
-    for entry in entries:
-        flags = NO_CHANGE * (not entry.may_change) + NO_POP * (not entry.is_enabled)
-        home = entry.maildir.removesuffix(MAILDIR) or entry.home
-        clear = entry.made.get(CLEAR, b"")
-        name = entry.user.rpartition(b"@")[0] or entry.user
-        fields = [name, entry.made.get(HASH, b"*"), b"1", b"%d" % flags, b"", home]
-        check_fields(entry, *fields)
-        check_fields(entry, clear, barred=b"\r\n\0")
-        yield b":".join([*fields, b"NOQUOTA", clear]) + b"\n"
+    flags = NO_CHANGE * (not entry.may_change) + NO_POP * (not entry.is_enabled)
+    home = entry.maildir.removesuffix(MAILDIR) or entry.home
+    clear = entry.made.get(CLEAR, b"")
+    name = entry.user.rpartition(b"@")[0] or entry.user
+    fields = [name, entry.made.get(HASH, b"*"), b"1", b"%d" % flags, b"", home]
+    check_fields(entry, *fields)
+    check_fields(entry, clear, barred=b"\r\n\0")
+    yield b":".join([*fields, b"NOQUOTA", clear]) + b"\n"
