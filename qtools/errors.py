@@ -31,6 +31,10 @@ class Expired(Refused):
     code = EXIT_EXPIRED
 
 
+class Withdrawn(Refused):
+    """The client gave up before it was known whether the credential is good."""
+
+
 class Misuse(Failure):
     """The checkpassword contract was broken: descriptor 3, its record, no program."""
 

@@ -12,7 +12,7 @@ import posix
 
 from qtools.accounts import scram
 from qtools.chain.launch import CHALLENGE, RESPONSE
-from qtools.errors import Misuse, Refused, Temporary
+from qtools.errors import Misuse, Refused, Temporary, Withdrawn
 from qtools.protocol.framing import MESSAGE_OCTETS
 from qtools.protocol.record import unpack
 from qtools.system import ucspi, verdict
@@ -31,7 +31,7 @@ BOUND = scram.METHODS[1]
 def hold(record: bytes, sources: "Sequence[Source]", method: bytes) -> "Identity":
     """Say who the record's user is, once the client has proved it; in a verifier.
 
-    Raises: Misuse, Refused, Expired, Temporary, Hard.
+    Raises: Misuse, Refused, Expired, Withdrawn, Temporary, Hard.
     """
     channel = _open()
     try:
@@ -76,7 +76,7 @@ def _open() -> _socket.socket:
 def _ask(channel: _socket.socket, data: bytes) -> bytes:
     """Send a message and give what the client answers, which may be nothing.
 
-    Raises: Refused when the client wants no more; Temporary.
+    Raises: Withdrawn, Temporary.
     """
     try:
         channel.send(CHALLENGE + data)
@@ -84,5 +84,5 @@ def _ask(channel: _socket.socket, data: bytes) -> bytes:
     except OSError as why:
         raise Temporary(f"unable to speak with the client: {why.strerror}") from why
     if not packet.startswith(RESPONSE):
-        raise Refused("the client has withdrawn")
+        raise Withdrawn("the client has withdrawn")
     return packet[1:]

@@ -2,9 +2,9 @@
 """What pop3d tells syslog of a session, in mdpop3d's form.
 
 One line at the start and one at the end, at LOG_INFO: `[HOST][USER] WHY (N/B
-msgs/bytes left, N/B deleted)`. Before a login there is `[HOST] login
-incorrect for [USER]` or `[HOST] user unknown: [USER]`. Names are escaped, brackets too,
-so that none of them can end early.
+msgs/bytes left, N/B deleted)`. Before a login there is, say, `[HOST] login incorrect
+for [USER]` or `[HOST] user unknown: [USER]`. Names are escaped, brackets too, so that
+none of them can end early.
 """
 
 import posix
@@ -49,6 +49,10 @@ class LoginReport:
     def expired(self, user: bytes) -> None:
         """Say that a password was right, and too old."""
         self._refused(f"password expired for [{_escape(user)}]")
+
+    def given_up(self, user: bytes) -> None:
+        """Say that a client began to prove that it is somebody, and did not finish."""
+        self._refused(f"login given up by [{_escape(user)}]")
 
     def ended(self, why: str) -> None:
         """Say that the client has gone without a login."""

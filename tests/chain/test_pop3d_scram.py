@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from tests import corpus
 from tests.chain.alone import Alone, is_there, kill
-from tests.chain.test_pop3d_login import INCORRECT, TEMPORARY
+from tests.chain.test_pop3d_login import INCORRECT, INFO, TEMPORARY
+from tests.chain.test_standalone import Log
 from tests.conftest import Tools
 from tests.scram import ScramClient
 from tests.support import OWNER, need_root, wait_for
@@ -34,9 +36,21 @@ def database(room: Path) -> Path:
 
 
 @pytest.fixture
-def client(tools: Tools, database: Path) -> Iterator[Alone]:
+def log(room: Path) -> Iterator[Log]:
+    need_root()
+    made = Log(room / "dev")
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture
+def argv(tools: Tools, database: Path) -> list[str]:
     words = ["--accounts", f"db:{database}", "--mechanisms", "scram-sha-256"]
-    argv = [tools.pop3d, *words, "--delay=0", "--attempts=2"]
+    return [tools.pop3d, *words, "--delay=0", "--attempts=2"]
+
+
+@pytest.fixture
+def client(argv: list[str]) -> Iterator[Alone]:
     with Alone(argv) as started:
         assert started.line() == b"+OK"
         yield started
@@ -82,6 +96,25 @@ def test_a_client_may_want_no_more_of_it(client: Alone) -> None:
     assert log_in(client).startswith(b"+OK maildir: ")
 
 
+@pytest.mark.parametrize("is_proved", [True, False])
+def test_who_gives_up_has_typed_no_wrong_password(
+    argv: list[str], log: Log, *, is_proved: bool
+) -> None:
+    """A client on a bad line, say, that a ban rule would count."""
+    with Alone([*log.before(), *argv]) as client:
+        assert client.line() == b"+OK"
+        scram = ScramClient(USER, SECRET)
+        challenge = begin(client, scram)
+        if is_proved:
+            assert client.ask(b64encode(scram.final(challenge))).startswith(b"+ ")
+        client.client.shutdown(socket.SHUT_WR)
+        told = {log.line(), log.line()}
+    assert told == {
+        f"{INFO} pop3d[N]: [N.N.N.N] login given up by [joe]",
+        f"{INFO} pop3d[N]: [N.N.N.N] eof before login",
+    }
+
+
 def test_only_the_user_s_process_is_left(client: Alone) -> None:
     need_root()
     log_in(client)
@@ -110,6 +143,16 @@ def test_the_verifier_dies(client: Alone) -> None:
     (verifier,) = [p for p in parents if parents[p] in parents and _is_last(p, parents)]
     os.kill(verifier, signal.SIGKILL)
     assert client.ask(b64encode(scram.final(challenge))) == TEMPORARY
+
+
+def test_the_one_that_was_started_dies(client: Alone) -> None:
+    """Nobody is left who would hear of an answer, and nobody complains of that."""
+    need_root()
+    begin(client, ScramClient(USER, SECRET))
+    others = client.processes()[1:]
+    client.process.kill()
+    assert client.end() == (-signal.SIGKILL, "")
+    wait_for(lambda: not any(is_there(each.pid) for each in others))
 
 
 def _is_last(pid: int, parents: dict[int, int]) -> bool:

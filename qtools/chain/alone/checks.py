@@ -5,7 +5,7 @@ import posix
 
 from qtools.accounts import entry
 from qtools.accounts.interface import Unknown
-from qtools.errors import Expired, Refused
+from qtools.errors import Expired, Refused, Withdrawn
 from qtools.protocol import sasl
 from qtools.system.fdio import UNKNOWN
 
@@ -54,6 +54,9 @@ class Checks:
             raise
         except Expired:
             self.report.expired(asked.user)
+            raise
+        except Withdrawn:
+            self.report.given_up(asked.user)
             raise
         except Refused:
             self.report.incorrect(asked.user)

@@ -124,7 +124,10 @@ class Desk(Office):
             posix.close(self._reader)
             guard.let_go()
             code, who = self._verify(asked)
-            posix.write(writer, answer.pack(code, who))
+            try:
+                posix.write(writer, answer.pack(code, who))
+            except OSError:
+                return EXIT_TEMPORARY  # who waited for it is gone
             return EXIT_DONE
 
         self._forget()
