@@ -9,7 +9,6 @@ import sys
 
 from qtools.accounts.db import exchange, files
 from qtools.accounts.db.store import Store
-from qtools.accounts.refusals import Unfit
 from qtools.accounts.shell.lines import run_lines
 from qtools.errors import Hard, Refused, from_os_error
 
@@ -17,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import BinaryIO
+
+    from qtools.accounts.refusals import Unfit
 
 
 def bring_in(path: bytes, given: "argparse.Namespace") -> None:
@@ -54,6 +55,7 @@ def bring_out(path: bytes, given: "argparse.Namespace") -> None:
             sys.stdout.buffer.write(line)
     finally:
         store.close()
+    sys.stdout.buffer.flush()
     for why in faults or ():
         sys.stderr.write(f"popaccount: {printable(str(why))}\n")
     if faults:
