@@ -82,11 +82,20 @@ class Terms:
 class PwdDesk:
     """Does the errands of one Pwd.
 
-    member: the account in the database that has logged in, None for nobody's.
+    member: the account in the database that has logged in, None for nobody's. now,
+    wait: a clock in seconds, and what waits by it.
     """
 
-    def __init__(self, terms: Terms, log: "PwdLog") -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        log: "PwdLog",
+        now: "Callable[[], float]" = monotonic,
+        wait: "Callable[[float], None]" = sleep,
+    ) -> None:
         self.member: Member | None = None
+        self._now = now
+        self._wait = wait
         self._terms = terms
         self._log = log
         self._attempts_left = terms.attempts
@@ -96,6 +105,7 @@ class PwdDesk:
         self._before: Member | None = None  # of the exchange
         self._interpreter: Interpreter | None = None
         self._has_changed = False
+        self._has_guessed = False  # a password by a command, and wrongly
         self._errands: dict[int, tuple[int, Callable[..., Answer]]] = {
             LOGIN: (3, self._log_in),
             SCRAM_FIRST: (2, self._begin),
@@ -109,10 +119,12 @@ class PwdDesk:
         count, errand = self._errands.get(kind, (-1, None))
         if errand is None or len(fields) != count:
             return EXIT_TEMPORARY, b""
-        due = monotonic() + self._terms.fail_seconds
+        due = self._now() + self._terms.fail_seconds
+        self._has_guessed = False
         code, text = errand(*fields)
-        if code == EXIT_REFUSED and (left := due - monotonic()) > 0:
-            sleep(left)
+        is_late = code == EXIT_REFUSED or self._has_guessed
+        if is_late and (left := due - self._now()) > 0:
+            self._wait(left)
         return code, text
 
     def settle(self) -> None:
@@ -130,7 +142,8 @@ class PwdDesk:
             self._log.write(pwdlog.LOW_LEVEL, f"{_text(mechanism)}: {_text(user)}")
 
     def end(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, once the hook knows what has changed."""
+        self.settle()
         if self._interpreter is not None:
             self._interpreter.close()
 
@@ -183,8 +196,11 @@ class PwdDesk:
         return Identity(user if is_ours else b"")
 
     def _begin(self, method: bytes, message: bytes) -> "Answer":
-        """Take a client's first message of SCRAM; see accounts/scram."""
-        if not self._may_try():
+        """Take a client's first message of SCRAM; see accounts/scram.
+
+        Only the database can be asked, so it has to be the one that is asked first.
+        """
+        if not self._may_try() or self._terms.sources[0] is not self._terms.database:
             return EXIT_REFUSED, b""
         is_bound = method == b"Scram-Sha-256-Plus"
         binding = ucspi.end_point(posix.environ) if is_bound else b""
@@ -228,7 +244,7 @@ class PwdDesk:
     def _refused(self, user: bytes, method: bytes, code: int) -> None:
         why = {EXIT_REFUSED: "refused", EXIT_EXPIRED: "password expired"}
         text = f"login {why.get(code, 'failed')}: {_text(user)} by {_text(method)}"
-        self._log.write(pwdlog.PROBLEMS, text)
+        self._log.write(pwdlog.MAJOR, text)  # by default: for who blocks guessers
 
     def _failed(self, why: Failure) -> int:
         """Log what is not the client's fault; give the exit code."""
@@ -252,8 +268,7 @@ class PwdDesk:
         self.member = self._interpreter.member
         self._has_changed |= self._interpreter.has_changed
         self._interpreter.has_changed = False
-        if answer.startswith(codes.REFUSED) and line.lstrip()[:6].upper() == b"VERIFY":
-            sleep(self._terms.fail_seconds)  # guessing takes as long as elsewhere
+        self._has_guessed = self._interpreter.has_guessed
         return EXIT_DONE, answer
 
     def _change(self, new: bytes) -> "Answer":

@@ -86,7 +86,7 @@ def check(values: "Values") -> None:
     Raises: Hard, Temporary.
     """
     _settings(values)
-    _policy(values, _database(values)[1], has_control=False)
+    _policy(values, has_control=False)
 
 
 def foresee(argv: list[str]) -> None:
@@ -158,7 +158,7 @@ def _prepare(
     sources = registry.load(words)
     name = values.get("name") or posix.uname().nodename
     stamp = front.make_stamp(name)
-    policy = _policy(values, path, has_control=control is not None)
+    policy = _policy(values, has_control=control is not None)
     *_, least, delay = _settings(values)
     terms = Terms(
         sources=sources,
@@ -174,7 +174,7 @@ def _prepare(
     return PwdDesk(terms, log), session
 
 
-def _policy(values: "Values", path: bytes, *, has_control: bool) -> Policy:
+def _policy(values: "Values", *, has_control: bool) -> Policy:
     """Derive what the connection may do from the options and the environment.
 
     Raises: Hard, Temporary.
@@ -187,10 +187,14 @@ def _policy(values: "Values", path: bytes, *, has_control: bool) -> Policy:
         raise Hard(f"passwords without TLS: allow or refuse, not {rule}")
     guarded = "passwords" if rule == "refuse" else ""
     binding = ucspi.end_point(environ) if is_tls else b""
+    _, path, place = _database(values)
     apop = _has_apop(values, path)
+    mechanisms = _mechanisms(values, has_apop=apop, is_bound=bool(binding))
+    if place:
+        mechanisms = _without_scram(values, mechanisms)
     return Policy(
         apop=apop,
-        mechanisms=_mechanisms(values, has_apop=apop, is_bound=bool(binding)),
+        mechanisms=mechanisms,
         has_stls=stls != b"-" and has_control and not is_tls,
         is_tls=is_tls,
         tls_for="all" if stls == b"!" else guarded,
@@ -233,6 +237,18 @@ def _mechanisms(
             raise Hard(f"unknown SASL mechanism in {given}")
     sasl.load(names)
     return tuple(names)
+
+
+def _without_scram(values: "Values", names: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Give mechanisms for a database behind another source, which decides before it.
+
+    That one could not be asked in a dialogue, and would be passed over.
+    Raises: Hard when somebody wants it all the same.
+    """
+    left = tuple(name for name in names if not sasl.MECHANISMS[name].is_dialogue)
+    if left != names and "mechanisms" in values:
+        raise Hard("SCRAM needs the database to be the first of the account sources")
+    return left
 
 
 def _confine(values: "Values") -> "errands.Confine":

@@ -112,7 +112,9 @@ def test_the_guides_own_session(master: Say, house: House) -> None:
     assert again == "520 account with this name already exists"
     assert master('RenameAccount "user1" into "user2"') == OK
     assert master("ListDomains") == '201 ("a.b","c.d")'
-    assert (2, "administrator: RenameAccount user1") in house.log
+    assert (2, "administrator: RenameAccount user1 user2") in house.log
+    assert master("SetAccountRights joe (basicsettings)") == OK
+    assert house.log[-1] == (2, "administrator: SetAccountRights joe (basicsettings)")
 
 
 # A line of the administrator's, and its answer, one behind the other.

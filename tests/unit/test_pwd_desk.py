@@ -15,7 +15,7 @@ from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
 from qtools.chain.pwd import PwdDesk, Terms
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
-from qtools.protocol import digests
+from qtools.protocol import commands, digests
 from qtools.sessions.pwd import CHANGE, EXECUTE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
 from qtools.system.pwdlog import PwdLog
 from tests.scram import ScramClient
@@ -39,17 +39,41 @@ def path(tmp_path: Path) -> bytes:
     return made
 
 
-def desk_of(path: bytes, attempts: int = 3) -> PwdDesk:
-    (source,) = registry.load([f"db:{os.fsdecode(path)}"])
+class Clock:
+    """Time that passes only where it is waited for, and while a password is checked."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        self.time += 0.25
+        return self.time
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+def desk_of(
+    path: bytes,
+    attempts: int = 3,
+    clock: Clock | None = None,
+    log: PwdLog | None = None,
+    before: str = "",
+) -> PwdDesk:
+    """Give a desk; before: the word of a source that is asked before the database."""
+    words = [*([before] if before else []), f"db:{os.fsdecode(path)}"]
+    sources = registry.load(words)
     terms = Terms(
-        sources=[source],
-        database=source,
+        sources=sources,
+        database=sources[-1],
         path=path,
         stamp=STAMP,
         attempts=attempts,
-        fail_seconds=0,
+        fail_seconds=3 if clock else 0,
     )
-    return PwdDesk(terms, PwdLog(-1, None, b""))
+    log = log or PwdLog(-1, None, b"")
+    return PwdDesk(terms, log, clock.now, clock.wait) if clock else PwdDesk(terms, log)
 
 
 def log_in(desk: PwdDesk, user: bytes = b"joe", method: bytes = b"User") -> int:
@@ -112,6 +136,85 @@ def test_being_bound_to_a_channel_that_is_not_there_is_refused(path: bytes) -> N
     first = b"p=tls-server-end-point,,n=joe,r=x"
     answer = desk_of(path).do(SCRAM_FIRST, (b"Scram-Sha-256-Plus", first))
     assert answer == (EXIT_REFUSED, b"")
+
+
+def test_a_refusal_comes_late_and_always_equally_late(path: bytes) -> None:
+    with Store(path) as store:
+        store.add(b"off", None, b"/home", b"")
+        store.set_secret(b"off", SECRET)
+        store.set_enabled(b"off", is_enabled=False)
+        store.set_rights(b"joe", ["BasicSettings"])
+    for user, secret in (
+        (b"joe", b"wrong"),
+        (b"nobody", b"wrong"),
+        (b"off", b"wrong"),
+        (b"off", SECRET),
+        (b"joe", b""),
+        (b"jo\0e", b"x"),
+    ):
+        clock = Clock()
+        desk = desk_of(path, clock=clock)
+        assert desk.do(LOGIN, (b"Plain", user, secret))[0] == EXIT_REFUSED
+        assert clock.waits == [2.75]
+    for user in (b"joe", b"nobody"):
+        clock = Clock()
+        desk = desk_of(path, clock=clock)
+        client = ScramClient(user, b"wrong")
+        code, first = desk.do(SCRAM_FIRST, (b"Scram-Sha-256", client.first()))
+        assert (code, clock.waits) == (EXIT_DONE, [])
+        assert desk.do(SCRAM_FINAL, (client.final(first),))[0] == EXIT_REFUSED
+        assert clock.waits == [2.75]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [b"VerifyAccountPassword", b'"VerifyAccountPassword"', b"\tverifyaccountpassword"],
+)
+def test_guessing_by_a_command_is_as_slow(path: bytes, word: bytes) -> None:
+    clock = Clock()
+    desk = desk_of(path, clock=clock)
+    assert log_in(desk, b"boss") == EXIT_DONE
+    wrong = word + b" joe PASSWORD wrong"
+    right = word + b" joe PASSWORD " + SECRET
+    assert desk.do(EXECUTE, (wrong,)) == (EXIT_DONE, b"500 incorrect password")
+    assert clock.waits == [2.75]
+    assert desk.do(EXECUTE, (right,)) == (EXIT_DONE, b"200 OK")
+    assert desk.do(EXECUTE, (b"CreateDomain a.b",)) == (EXIT_DONE, b"200 OK")
+    assert desk.do(EXECUTE, (b"CreateDomain a.b",))[1][:4] == b"500 "
+    assert clock.waits == [2.75]
+    desk.end()
+
+
+def test_no_name_has_a_second_password(path: bytes, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_bytes(b"boss:%b\n" % hashes.make(b"first", "md5"))
+    users.chmod(0o600)
+    for method in (b"Scram-Sha-256", b"User"):
+        desk = desk_of(path, before=f"authuser:{users}")
+        if method == b"User":
+            assert desk.do(LOGIN, (method, b"boss", SECRET))[0] == EXIT_REFUSED
+        else:
+            client = ScramClient(b"boss", SECRET)
+            answer = desk.do(SCRAM_FIRST, (method, client.first()))
+            assert answer == (EXIT_REFUSED, b"")
+        assert desk.do(EXECUTE, (b"NOOP",)) == (EXIT_TEMPORARY, b"")
+        assert desk.do(LOGIN, (b"User", b"boss", b"first")) == (EXIT_DONE, b"")
+        assert desk.member is None
+
+
+def test_the_hook_is_told_of_what_nobody_has_heard_of(
+    path: bytes, tmp_path: Path
+) -> None:
+    hook, told = tmp_path / "hook", tmp_path / "told"
+    hook.write_text(f"#!/bin/sh\necho $1 $2 >>{told}\n", encoding="ascii")
+    hook.chmod(0o755)
+    with Store(path) as store:
+        store.set_option("hook", os.fsencode(hook))
+    desk = desk_of(path)
+    assert log_in(desk) == EXIT_DONE
+    assert desk.do(CHANGE, (b"new",)) == (EXIT_DONE, b"")
+    desk.end()  # the dialogue was gone, so that nothing was settled
+    assert "password joe" in told.read_text(encoding="ascii").splitlines()
 
 
 def moved_domain(store: Store) -> None:
@@ -217,27 +320,51 @@ def test_a_hash_that_is_made_anew_is_no_other_password(path: bytes) -> None:
     desk.end()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(
-    kind=st.integers(0, 255),
-    fields=st.lists(st.binary(max_size=60), max_size=4).map(tuple),
-    is_in=st.booleans(),
+NAMES = st.sampled_from([b"joe", b"alias", b"ann", b"boss", b"new", b"joe@a.b", b"a.b"])
+DATA = st.sampled_from([b"{Password=mine;}", b"(Master)", b"(boss)", b"INTO", b"TO"])
+LINES = st.builds(
+    lambda command, words: b" ".join([command, *words]),
+    st.sampled_from(sorted(commands.TABLE)),
+    st.lists(NAMES | DATA, max_size=4),
+) | st.builds(
+    lambda command, user, end: b"%b %b %b" % (command, user, end),
+    st.sampled_from(sorted(commands.TABLE)),
+    NAMES,
+    st.sampled_from([b"TO mine", b"INTO new", b"PASSWORD x", b"{Password=mine;}"]),
 )
+FIELDS = st.lists(LINES | NAMES | st.binary(max_size=60), max_size=4).map(tuple)
+ERRANDS = (
+    st.tuples(st.just(EXECUTE), LINES.map(lambda line: (line,)))
+    | st.tuples(st.just(CHANGE), NAMES.map(lambda name: (name,)))
+    | st.tuples(st.sampled_from(KINDS) | st.integers(0, 255), FIELDS)
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(errands=st.lists(ERRANDS, min_size=5, max_size=20), is_in=st.booleans())
 def test_whatever_is_asked_nobody_else_is_changed(
-    *, path: bytes, kind: int, fields: tuple[bytes, ...], is_in: bool
+    *, path: bytes, errands: list[tuple[int, tuple[bytes, ...]]], is_in: bool
 ) -> None:
-    before = [Store(path).credentials(user) for user in (b"ann", b"boss")]
+    before = [rest_of(path, user) for user in (b"ann", b"boss")]
     desk = desk_of(path)
     if is_in:
         assert log_in(desk, b"joe") in (EXIT_DONE, EXIT_REFUSED)
-    code, answer = desk.do(kind, fields)
+    for kind, fields in errands:
+        code, answer = desk.do(kind, fields)
+        assert code in (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)
+        assert b"\n" not in answer
     desk.settle()
     desk.note(b"Line", b"C", b"x", 0)
     desk.end()
-    assert code in (EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY)
-    assert b"\n" not in answer
     assert desk.member is None or desk.member.user == b"joe"
-    assert [Store(path).credentials(user) for user in (b"ann", b"boss")] == before
+    assert [rest_of(path, user) for user in (b"ann", b"boss")] == before
+
+
+def rest_of(path: bytes, user: bytes) -> list[object]:
+    """Give all that is kept of an account."""
+    store = Store(path)
+    told = [store.credentials(user), store.settings(user), store.rights(user)]
+    return [vars(store.show(user)), store.aliases(user), *told]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -76,7 +76,8 @@ class Interpreter:
 
     member: the caller, None for the administrator of this machine, who may do
     everything. log: takes a level from 0 to 5 and a text. has_changed: since the
-    database was opened, so that the hook is to be run.
+    database was opened, so that the hook is to be run. has_guessed: the last line was
+    a password that was not right.
     """
 
     def __init__(self, path: bytes, member: "Member | None", log: "Log") -> None:
@@ -89,6 +90,7 @@ class Interpreter:
         self._log = log
         self._store = Store(path)
         self.has_changed = False
+        self.has_guessed = False
 
     def close(self) -> None:
         """Let go of the database."""
@@ -96,6 +98,7 @@ class Interpreter:
 
     def run(self, line: bytes) -> bytes:
         """Carry out a line; give the answer as codes.lines() takes it."""
+        self.has_guessed = False
         try:
             call = commands.read(line)
             handler = HANDLERS.get(call.command.name)
@@ -164,7 +167,9 @@ class Interpreter:
         """
         where = self._path.decode("utf-8", "surrogateescape")
         (open_source,) = registry.load([f"db:{where}"])
+        self.has_guessed = True
         registry.verify([open_source()], user, secret, b"")
+        self.has_guessed = False
 
     def _who(self) -> str:
         if self.member is None:
@@ -173,9 +178,14 @@ class Interpreter:
 
 
 def _subject(call: "Call") -> str:
-    """Give what a change was about, for the log."""
-    given = (call.text(name) for name in ("account", "domain") if name in call)
-    return " ".join(text.decode("utf-8", "surrogateescape") for text in given)
+    """Give what a change was about, for the log: names, and rights."""
+    parts = ("account", "domain", "new", "rights", "aliases")
+    shown = b" ".join(
+        value if isinstance(value, bytes) else render(value)
+        for name in parts
+        if (value := call.arguments.get(name)) is not None
+    )
+    return shown.decode("utf-8", "surrogateescape")
 
 
 def _answer(result: "Value | Done") -> bytes:

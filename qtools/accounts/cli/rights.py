@@ -8,6 +8,12 @@ set its password and so become it.
 See: qtools/protocol/commands.py for the right each command needs.
 """
 
+from qtools.accounts.db.rights import (
+    DOMAIN_RIGHTS,
+    DOMAINS_READ,
+    KNOWN,
+    SERVER_RIGHTS,
+)
 from qtools.accounts.refusals import NotAllowed
 from qtools.protocol import commands
 
@@ -17,18 +23,7 @@ if TYPE_CHECKING:
 
     from qtools.accounts.cli.names import Name
 
-MASTER, DOMAINS, DOMAINS_READ = commands.MASTER, commands.DOMAINS, "DomainsRead"
-
-# Master implies all others. AllDomains: every domain and its accounts. DomainsRead:
-# look at them. The others are kept for the vendor's sake and allow nothing here.
-SERVER_RIGHTS = (MASTER, DOMAINS, DOMAINS_READ, "Settings", "Monitor", "Directory")
-DOMAIN_RIGHTS = (
-    commands.ACCOUNTS,  # create, rename, delete accounts
-    commands.ALIASES,  # set aliases
-    commands.SETTINGS,  # change settings and passwords
-    "RulesAllowed",  # kept for the vendor's sake
-)
-KNOWN = {right.upper(): right for right in (*SERVER_RIGHTS, *DOMAIN_RIGHTS)}
+MASTER, DOMAINS = commands.MASTER, commands.DOMAINS
 
 
 class Caller:
