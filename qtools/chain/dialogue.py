@@ -20,7 +20,8 @@ from qtools.sessions.actions import (
     Wait,
     Withdraw,
 )
-from qtools.system.fdio import PeerLost, TimedOut
+from qtools.sessions.exchange import ANSWER_SECONDS
+from qtools.system.fdio import LONGEST_SECONDS, PeerLost, TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Dialogue:
         self._clerk = clerk
         self._out = b""
         self._ended: tuple[int, str] | None = None
+        self._patience: float = LONGEST_SECONDS  # for the next line
 
     def run(self) -> tuple[int, str]:
         """Converse to the end; give the exit code and the reason in one word."""
@@ -77,11 +79,12 @@ class Dialogue:
         try:
             if not self._wire.has_line or len(self._out) >= BATCH_OCTETS:
                 self._flush()
-            data = self._wire.read_line()
+            data = self._wire.read_line(self._patience)
         except TimedOut:
             return self._login.lost("timeout")
         except PeerLost:
             data = b""
+        self._patience = LONGEST_SECONDS
         return self._login.feed(data) if data else self._login.lost("eof")
 
     def _perform(self, actions: "list[Action]") -> None:
@@ -132,6 +135,7 @@ class Dialogue:
     def _take(self, answer: "int | bytes") -> None:
         """Go on with a verdict, or with what the verifier has to say to the client."""
         if isinstance(answer, bytes):
+            self._patience = ANSWER_SECONDS
             self._perform(self._login.challenged(answer))
         elif answer == SERVED:
             self._ended = (SERVED, SERVED_REASON)

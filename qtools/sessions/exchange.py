@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 CANCEL = b"*"
 
+# For an answer to a verifier, which is a process or two more that wait, as root: what
+# computes one answers at once.
+ANSWER_SECONDS = 120.0
+
 
 class Exchange:
     """What an AUTH command is about and who takes the client's next line."""

@@ -97,14 +97,15 @@ class Wire:
             except OSError as why:
                 raise PeerLost from why
 
-    def read_line(self) -> bytes:
+    def read_line(self, seconds: float = LONGEST_SECONDS) -> bytes:
         """Give octets up to and with the next LF, or fewer, but never any beyond it.
 
         An empty answer means that the client has closed its side. The deadline is
-        one for the whole line: a client that drips is a client that idles.
+        one for the whole line: a client that drips is a client that idles. seconds:
+        the longest wait where that is less than idle_seconds.
         Raises: TimedOut, PeerLost.
         """
-        deadline = monotonic() + self.idle_seconds
+        deadline = monotonic() + min(self.idle_seconds, seconds)
         parts = b""
         while not parts.endswith(b"\n") and len(parts) < READ_OCTETS:
             self._await(deadline)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """How a pop3d that logs in by itself is asked, and how it makes refusals wait."""
 
+import base64
 import re
 
 import pytest
@@ -9,12 +10,15 @@ from qtools.accounts import registry
 from qtools.accounts.interface import Identity
 from qtools.chain.alone import manner, speech
 from qtools.chain.alone.speech import Speech
+from qtools.chain.dialogue import Dialogue
 from qtools.chain.service import OPTIONS
 from qtools.errors import Hard
 from qtools.protocol import sasl
 from qtools.sessions.actions import Send, Wait
+from qtools.sessions.exchange import ANSWER_SECONDS
 from qtools.sessions.login import Login
 from qtools.sessions.policy import Policy
+from qtools.system import fdio
 from qtools.system.options import Values, parse
 
 
@@ -173,6 +177,52 @@ def test_a_refusal_waits_from_the_question_on(
     assert lines == [b"USER joe", b"PASS <hidden>"]
     talk._perform([Wait(5), Send(b"x")])
     assert slept[1:] == [5], "what no question came before waits as long as it says"
+
+
+class Slow(Wire):
+    """Lines of a client that ends behind them; how long each was waited for."""
+
+    def __init__(self, *lines: bytes) -> None:
+        super().__init__()
+        self.lines = [*lines, b""]
+        self.waits: list[float] = []
+
+    def read_line(self, seconds: float) -> bytes:
+        self.waits.append(seconds)
+        return self.lines.pop(0)
+
+    def drain(self) -> None:
+        """Have nothing more."""
+
+    def release(self) -> None:
+        """Have no descriptor."""
+
+
+class Asking(Clerk):
+    """One whose verifier asks back, once."""
+
+    def verify(self, _asked: object) -> bytes:  # type: ignore[override]  # a message
+        return b"r=1"
+
+    def respond(self, _message: bytes) -> int:
+        return 1
+
+    def withdraw(self) -> None:
+        """Have nothing to end."""
+
+
+def test_an_answer_to_a_verifier_has_less_time_than_a_command() -> None:
+    """More processes wait for it, as root."""
+    first = base64.b64encode(b"n,,n=joe,r=" + b"x" * 24)
+    wire = Slow(b"AUTH SCRAM-SHA-256 " + first + b"\r\n", b"eA==\r\n", b"NOOP\r\n")
+    mechanisms = (b"SCRAM-SHA-256",)
+    login = Login(b"<1@h>", Policy(mechanisms=mechanisms, delay_seconds=0))
+    clerk = Asking([0.0])
+    talk = Dialogue(login, wire, clerk)  # type: ignore[arg-type]  # as much as it needs
+    assert talk.run() == (111, "eof")
+    assert wire.sent.startswith(b"+OK\r\n+ cj0x\r\n-ERR [AUTH]")
+    idle = fdio.LONGEST_SECONDS
+    assert wire.waits == [idle, ANSWER_SECONDS, idle, idle]
 
 
 def test_every_mechanism_can_be_asked_for() -> None:

@@ -30,6 +30,7 @@ from qtools.server.warm.connection import (
     TLS,
 )
 from qtools.sessions.actions import Log
+from qtools.sessions.exchange import ANSWER_SECONDS
 from qtools.sessions.login import Login
 from qtools.sessions.policy import Policy
 from qtools.system.fdio import Wire
@@ -876,7 +877,7 @@ def test_who_goes_in_the_middle_of_it_withdraws(house: House, how: str) -> None:
         talk.client.close()
         talk.settle()
     else:
-        assert not talk.let_pass(IDLE - 1)
+        assert not talk.let_pass(ANSWER_SECONDS - 1)
         assert talk.let_pass(1.0)
     assert talk.end is not None
     assert house.withdrawn == [talk.connection]

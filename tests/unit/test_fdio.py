@@ -158,6 +158,14 @@ def test_silence_times_out(make: Make, kind: str) -> None:
         ends.wire.read()
 
 
+def test_one_line_may_have_less_time_than_others(make: Make, kind: str) -> None:
+    ends = make(kind)
+    with pytest.raises(TimedOut):
+        ends.wire.read_line(0.01)
+    os.write(ends.far_out, b"A\n")
+    assert ends.wire.read_line(0.01) == b"A\n"
+
+
 def test_a_line_that_drips_times_out(make: Make, kind: str) -> None:
     ends = make(kind, 0.01)
     os.write(ends.far_out, b"USER j")

@@ -21,6 +21,7 @@ from qtools.sessions.actions import (
     Wait,
     Withdraw,
 )
+from qtools.sessions.exchange import ANSWER_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Connection:
         """Take what a verifier has to say before it can tell."""
         if self.state == ASK and self.login is not None:
             self.state = TALK
-            self._take_time(now, self.house.idle_seconds)
+            self._take_time(now, min(self.house.idle_seconds, ANSWER_SECONDS))
             self._perform(self.login.challenged(data), now)
             self._rest(now)
 

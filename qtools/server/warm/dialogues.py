@@ -14,6 +14,7 @@ from time import monotonic
 from qtools.accounts import scram
 from qtools.errors import Misuse, Refused, Temporary
 from qtools.protocol.record import unpack
+from qtools.sessions.exchange import ANSWER_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # Beyond these the oldest lapse; of usual octets as many have room.
 MOST_OPEN = 4096
 MOST_OCTETS = 16 << 20
-OPEN_SECONDS = 300.0  # a program answers at once
+OPEN_SECONDS = 2 * ANSWER_SECONDS + 60.0  # two answers, and a verifier's own time
 BOUND = scram.METHODS[1].decode()
 
 
