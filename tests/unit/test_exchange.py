@@ -18,6 +18,7 @@ from qtools.accounts.db.exchange import export_accounts, import_accounts
 from qtools.accounts.db.exchange.entry import Entry, entries
 from qtools.accounts.db.files import create
 from qtools.accounts.db.reader import Database
+from qtools.accounts.db.rights import DOMAIN_RIGHTS
 from qtools.accounts.db.store import Store
 from qtools.accounts.refusals import NoDomain, Unfit
 from qtools.errors import Failure, Hard, Refused
@@ -283,6 +284,8 @@ def test_authuser_lines_that_can_not_be(store: Store, line: bytes) -> None:
         ("user,settings\njoe,a=eA==\nann,Password=c2VjcmV0\n", [3]),
         ('user,home\njoe,"/a\nb"\n', [3]),
         ("user,home\njoe,a\n", [2]),
+        ("user,rights\njoe,Master\nann,Nonsense\n", [3]),
+        ("user,rights\njoe,Master\nann@ex.org,Master\n", [3]),
         ("user,password,hash\njoe,x,$1$a$b\n", [2]),
         ('user,password\n"jo"e,x\nann,x\n', [2]),
         ('user,password\n"joe,x\nann,x\n', [3]),
@@ -359,6 +362,7 @@ PATHS = st.sampled_from(
     [b"", b"/home/joe", b"/h/100%u%%", b"/h/\xff'\"\\,;", b"/\xc3\xbc"]
 )
 STORED = st.sampled_from([b"", HASH, b"qtFrQNeTIbABC", SHA512])
+KEYS_KEPT = TEXT.filter(lambda key: key.isalnum() and key.upper() != "PASSWORD")
 ENTRY = st.fixed_dictionaries(
     {
         "ids": st.none() | st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 7)),
@@ -369,8 +373,8 @@ ENTRY = st.fixed_dictionaries(
         "scram-sha-256": st.sampled_from([b"", KEYS]),
         "is_enabled": st.booleans(),
         "may_change": st.booleans(),
-        "rights": st.lists(st.sampled_from(["Master", "a,b", '\u00fc"']), unique=True),
-        "settings": st.dictionaries(TEXT.filter(str.isalnum), st.binary(), max_size=3),
+        "rights": st.lists(st.sampled_from(DOMAIN_RIGHTS), unique=True),
+        "settings": st.dictionaries(KEYS_KEPT, st.binary(), max_size=3),
     }
 )
 USERS = st.sampled_from([b"joe", b"ann@ex.org", b"\xc3\xbc@ex.org", b"a'\",;@ex.com"])

@@ -13,6 +13,7 @@ from qtools.accounts import hashes
 from qtools.accounts.db import ledger, preparation
 from qtools.accounts.db.files import create
 from qtools.accounts.db.reader import Database
+from qtools.accounts.db.rights import DOMAIN_RIGHTS, SERVER_RIGHTS
 from qtools.accounts.db.store import Store
 from qtools.accounts.interface import Unknown
 from qtools.accounts.refusals import (
@@ -281,12 +282,59 @@ def test_there_is_an_end_of_settings(store: Store) -> None:
 
 
 def test_rights_are_words(store: Store) -> None:
-    store.set_rights(b"joe", ["Monitor", "CanCreateAccounts", "Monitor"])
+    store.set_rights(b"joe", ["Monitor", "canCREATEaccounts", "Monitor", "MONITOR"])
+    assert store.rights(b"joe") == ["CanCreateAccounts", "Monitor"]
+    for word in ("a b", "King", ""):
+        with pytest.raises(Unfit, match="rights"):
+            store.set_rights(b"joe", ["Master", word])
     assert store.rights(b"joe") == ["CanCreateAccounts", "Monitor"]
     store.set_rights(b"joe", [])
     assert store.rights(b"joe") == []
-    with pytest.raises(Unfit):
-        store.set_rights(b"joe", ["a b"])
+
+
+def test_rights_over_the_server_are_for_the_main_domain(store: Store) -> None:
+    store.set_aliases(b"ann@ex.org", ["ann"])
+    for right in SERVER_RIGHTS:
+        store.set_rights(b"joe", [right])
+        for user in (b"ann@ex.org", b"ann"):
+            with pytest.raises(Unfit, match="main domain"):
+                store.set_rights(user, [right.lower()])
+    store.set_rights(b"ann@ex.org", DOMAIN_RIGHTS)
+    assert store.rights(b"ann") == sorted(DOMAIN_RIGHTS)
+
+
+def give(store: Store, user: bytes, *rights: str) -> None:
+    """Give rights as earlier programs did, who didn't look."""
+    for right in rights:
+        store._change("INSERT INTO privilege VALUES (?, ?)", store._id(user), right)
+
+
+def test_rights_that_had_no_effect_get_none(store: Store) -> None:
+    give(store, b"ann@ex.org", "Master", "CanCreateAccounts")
+    store.set_rights(b"joe", ["Master"])
+    store.set_main_domain("ex.org")
+    assert store.rights(b"ann") == ["CanCreateAccounts"]
+    assert store.rights(b"joe") == ["Master"]
+    give(store, b"ann", "Directory")
+    store.add(b"bob@ex.com", None, b"/", b"")
+    give(store, b"bob@ex.com", "Master")
+    store.rename(b"bob@ex.com", b"bob")
+    assert store.rights(b"bob") == []
+    assert store.rights(b"ann") == ["CanCreateAccounts", "Directory"]
+
+
+def test_who_leaves_the_main_domain_leaves_rights_over_the_server(store: Store) -> None:
+    rights = ["AllDomains", "CanCreateAccounts", "Master"]
+    store.set_main_domain("ex.org")
+    for user in (b"joe", b"ann"):
+        store.set_rights(user, rights)
+    store.rename(b"ann", b"ann@ex.com")
+    assert store.rights(b"ann@ex.com") == ["CanCreateAccounts"]
+    assert store.rights(b"joe") == rights
+    store.set_main_domain("ex.com")
+    assert store.rights(b"joe@ex.org") == ["CanCreateAccounts"]
+    store.set_main_domain("ex.org")
+    assert store.rights(b"joe") == ["CanCreateAccounts"]
 
 
 def test_a_place_can_change(store: Store) -> None:

@@ -8,12 +8,7 @@ set its password and so become it.
 See: qtools/protocol/commands.py for the right each command needs.
 """
 
-from qtools.accounts.db.rights import (
-    DOMAIN_RIGHTS,
-    DOMAINS_READ,
-    KNOWN,
-    SERVER_RIGHTS,
-)
+from qtools.accounts.db import rights as known
 from qtools.accounts.refusals import NotAllowed
 from qtools.protocol import commands
 
@@ -23,7 +18,9 @@ if TYPE_CHECKING:
 
     from qtools.accounts.cli.names import Name
 
-MASTER, DOMAINS = commands.MASTER, commands.DOMAINS
+MASTER, DOMAINS, DOMAINS_READ = commands.MASTER, commands.DOMAINS, known.DOMAINS_READ
+SERVER_RIGHTS, DOMAIN_RIGHTS = known.SERVER_RIGHTS, known.DOMAIN_RIGHTS
+KNOWN = known.KNOWN
 
 
 class Caller:

@@ -101,7 +101,8 @@ class Accounts(Domains):
     def rename(self, old: bytes, new: bytes) -> None:
         """Give an account another name, in another domain even; it keeps the rest.
 
-        Takes its own name, no alias.
+        But for rights over the server, outside of the main domain. Takes its own name,
+        no alias.
         Raises: NoAccount, AccountExists, NoDomain, Unfit.
         """
         name, fresh = (self._canonical(name_of(user)) for user in (old, new))
@@ -111,10 +112,12 @@ class Accounts(Domains):
         if name == fresh:
             return
         self._check_free(fresh)
+        self._drop_idle_rights()
         self._change(
             "UPDATE account SET user = ?, domain = ?, changed = ? WHERE id = ?",
             *(fresh, self._domain_of(fresh), int(time.time()), rows[0][0]),
         )
+        self._drop_idle_rights()
         self._note("rename", name, fresh)
 
     def set_enabled(self, user: bytes, *, is_enabled: bool) -> None:

@@ -9,6 +9,7 @@ their domain.
 import time
 
 from qtools.accounts.db.ledger import Ledger, whole
+from qtools.accounts.db.rights import SERVER_RIGHTS
 from qtools.accounts.limits import USER_OCTETS, change_settings, domain_of
 from qtools.accounts.refusals import (
     AccountExists,
@@ -20,6 +21,10 @@ from qtools.accounts.refusals import (
 
 # What has names with a domain in them.
 _NAMED = (("account", "user"), ("alias", "name"))
+_ELSEWHERE = """
+SELECT a.id, a.user, p.name FROM privilege AS p JOIN account AS a ON a.id = p.account
+WHERE a.domain IS NOT NULL
+"""
 
 
 class Domains(Ledger):
@@ -90,7 +95,8 @@ class Domains(Ledger):
         """Make a domain the main one; with "" none is.
 
         What was the main one until now becomes one like the others. Without one
-        before, accounts with bare names are henceforth accounts of this one.
+        before, accounts with bare names are henceforth accounts of this one. Who is not
+        of the main domain any more loses his rights over the server.
         Raises: NoDomain; AccountExists when two would have one name; Unfit.
         """
         was = self.main_domain()
@@ -98,12 +104,29 @@ class Domains(Ledger):
         number = self._domain_id(domain) if domain else None
         if was == domain:
             return
+        self._drop_idle_rights()
         if was:
             self._qualify(self._domain_id(was), was)
         if number is not None:
             self._strip(number, domain)
         self._check_names()
+        self._drop_idle_rights()
         self._note("main-domain", domain, was)
+
+    def _drop_idle_rights(self) -> None:
+        """Take rights over the server from accounts of other domains than the main one.
+
+        To be called before and after accounts change their domain: what had no effect
+        must not get one.
+        """
+        losers = set()
+        for number, user, right in self._execute(_ELSEWHERE):
+            if right in SERVER_RIGHTS:
+                query = "DELETE FROM privilege WHERE account = ? AND name = ?"
+                self._change(query, number, right)
+                losers.add(str(user))
+        for user in sorted(losers):
+            self._note("rights", user)
 
     def _qualify(self, number: int, domain: str) -> None:
         """Make the main domain one like the others."""

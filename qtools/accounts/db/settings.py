@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: ISC
 """Settings, rights and aliases of accounts: what the command line interface speaks of.
 
-A setting is a name and octets that mean nothing here; a right is a word.
+A setting is a name and octets that mean nothing here; a right is one of some words.
 """
 
 from qtools.accounts.db.accounts import Accounts
 from qtools.accounts.db.ledger import whole
+from qtools.accounts.db.rights import rights_of
 from qtools.accounts.limits import change_settings, name_of, words_of
 
 TYPE_CHECKING = False
@@ -62,11 +63,12 @@ class Settings(Accounts):
     def set_rights(self, user: bytes, rights: "Iterable[str]") -> None:
         """Give an account these rights and no others.
 
-        Raises: NoAccount, Unfit.
+        Raises: NoAccount; Unfit for words that are none, and for rights over the server
+        when it is not of the main domain.
         """
         account = self._touch(user, "rights")
         self._change("DELETE FROM privilege WHERE account = ?", account)
-        for right in words_of(rights, "rights"):
+        for right in rights_of(rights, self.show(user).user):
             self._change("INSERT INTO privilege VALUES (?, ?)", account, right)
 
     def aliases(self, user: bytes) -> "Names":
