@@ -232,6 +232,35 @@ def test_domains_are_kept(run: Run, bureau: Bureau) -> None:
         assert b"--help" in run("domain", *words, code=100).stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("AccountDefaults", "{UID=#1001 GID=#1001}", b"no ;"),
+        ("AccountDefaults", "(x)", b"is a dictionary"),
+        ("AccountDefaults", "{Password=foofoofoo;}", b"nobody's default"),
+        ("AccountDefaults", "{Home=relative;}", b"an absolute path"),
+        ("session-killer", "kill-them", b"absolute path"),
+    ],
+)
+def test_an_option_that_would_do_harm_is_refused(
+    run: Run, name: str, value: str, why: bytes
+) -> None:
+    assert why in run("option", name, value, code=1).stderr
+    assert run("option", name).stdout == b"\n"
+
+
+def test_options_that_commands_heed_are_kept(run: Run) -> None:
+    for name, value in (
+        ("AccountDefaults", '{UID=#1001;GID=#1001;Home="/var/mail/%n";}'),
+        ("session-killer", "/bin/true"),
+        ("another", "{"),
+    ):
+        run("option", name, value)
+        assert run("option", name).stdout == value.encode() + b"\n"
+        run("option", name, "")
+        assert run("option", name).stdout == b"\n"
+
+
 def test_options_are_kept(run: Run) -> None:
     assert run("option").stdout == b"method md5\n"
     run("option", "method", "sha512")

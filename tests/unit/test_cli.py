@@ -632,6 +632,18 @@ def test_sessions_are_killed_by_the_administrators_program(
     program.write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
     answer = "400 temporary failure, try again later"
     assert master("KillAccountSessions joe") == answer
+    with house.store() as store:
+        store.set_option("session-killer", b"true")  # which is in PATH
+    assert master("KillAccountSessions joe") == answer
+
+
+def test_defaults_that_are_none_make_no_accounts(master: Say, house: House) -> None:
+    with house.store() as store:
+        store.set_option("AccountDefaults", b"{UID=#1001 GID=#1001}")
+    before = house.dump()
+    assert master("CreateAccount new").startswith("400 ")
+    assert "AccountDefaults" in house.log[-1][1]
+    assert house.dump() == before
 
 
 def test_trouble_of_ours_is_not_told(

@@ -10,6 +10,7 @@ import re
 
 from qtools.accounts.cli import vocabulary
 from qtools.accounts.refusals import Unfit
+from qtools.errors import Hard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +62,15 @@ def check(pairs: "Pairs") -> None:
 
 
 def _pairs(kept: bytes) -> "Pairs":
-    value = vocabulary.read_kept(kept)
-    return value if isinstance(value, dict) else {}
+    """Read defaults as they are kept.
+
+    Raises: Hard for what are none: accounts without the place that was meant for them
+    would be worse than none.
+    """
+    value = vocabulary.read_kept(kept) if kept else {}
+    if not isinstance(value, dict):
+        raise Hard(f"{KEY}, as it is kept, is no dictionary of settings")
+    return value
 
 
 def _made_out(path: bytes, name: "Name") -> bytes:

@@ -8,7 +8,7 @@ import subprocess
 
 from qtools.accounts.cli.accounts import DONE, Done
 from qtools.accounts.refusals import Unfit
-from qtools.errors import Temporary
+from qtools.errors import Hard, Temporary
 from qtools.protocol import commands
 from qtools.protocol.values import Malformed, parse
 
@@ -48,12 +48,16 @@ def kill_sessions(errand: "Errand") -> Done:
 
     What a session is, only he knows: a process of a uid that others may have as well,
     or a connection inside somebody else's server.
-    Raises: Unfit when there is no such program; Temporary when it fails.
+    Raises: Unfit when there is no such program; Hard when it may be any of that name;
+    Temporary when it fails.
     """
     user = errand.subject().decode("utf-8", "surrogateescape")
-    program = errand.store.option(KILLER).decode("utf-8", "surrogateescape")
-    if not program:
+    kept = errand.store.option(KILLER)
+    if not kept:
         raise Unfit(f"the option {KILLER} names no program that ends sessions")
+    program = kept.decode("utf-8", "surrogateescape")
+    if not is_program(kept):
+        raise Hard(f"the option {KILLER} is no absolute path: {program}")
     try:
         subprocess.run(
             [program, "--", user],
@@ -66,3 +70,8 @@ def kill_sessions(errand: "Errand") -> Done:
     except (OSError, subprocess.SubprocessError) as why:
         raise Temporary(f"{program}: {why}") from why
     return DONE
+
+
+def is_program(path: bytes) -> bool:
+    """Tell whether a path is a program's, wherever we are."""
+    return path.startswith(b"/") and b"\0" not in path

@@ -145,10 +145,14 @@ def domain(path: bytes, given: "argparse.Namespace") -> None:
 
 def option(path: bytes, given: "argparse.Namespace") -> None:
     """Print the options of a database, or one of them, or set it."""
+    from qtools.accounts.cli import options
+
     store = Store(path)
     if given.value is not None:
+        value = os.fsencode(given.value)
+        options.check(given.name, value)
         with store:
-            store.set_option(given.name, os.fsencode(given.value))
+            store.set_option(given.name, value)
     elif given.name:
         write(os.fsdecode(store.option(given.name)))
     else:
