@@ -76,6 +76,32 @@ def test_it_is_told_what_was_done_to_whom(path: bytes, tmp_path: Path) -> None:
     assert told(tmp_path) == []
 
 
+def test_it_is_told_of_all_that_goes_with_a_domain(path: bytes, tmp_path: Path) -> None:
+    with Store(path) as accounts:
+        for domain in ("ex.org", "ex.com"):
+            accounts.add_domain(domain)
+        for user in (b"joe@ex.org", b"ann@ex.org", b"bob@ex.com", b"zoe"):
+            accounts.add(user, None, b"/", b"")
+        accounts.set_aliases(b"joe@ex.org", ["j@ex.org", "j@ex.com"])
+        accounts.set_aliases(b"zoe", ["z@ex.org", "y@ex.org"])
+        accounts._change("DELETE FROM outbox")
+        with pytest.raises(Refused):
+            accounts.remove_domain("ex.org")
+    assert run_hook(path) == ""
+    assert told(tmp_path) == [], "of what was not done"
+    with Store(path) as accounts:
+        assert accounts.alias_holders("ex.org") == ["zoe"]
+        assert accounts.alias_holders("ex.com") == ["joe@ex.org"]
+        accounts.remove_domain("ex.org", force=True)
+    run_hook(path)
+    assert told(tmp_path) == [
+        "3 aliases zoe ",
+        "3 remove ann@ex.org ",
+        "3 remove joe@ex.org ",
+        "3 domain-remove ex.org ",
+    ]
+
+
 def test_it_gets_no_secret_and_nothing_of_our_environment(
     path: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,13 @@ from qtools.accounts.refusals import (
 
 # What has names with a domain in them.
 _NAMED = (("account", "user"), ("alias", "name"))
+_MEMBERS = "SELECT user FROM account WHERE domain = ? ORDER BY user"
+# Accounts of other domains, or of the main one, with aliases in a domain.
+_HOLDERS = """
+SELECT DISTINCT a.user FROM alias AS l JOIN account AS a ON a.id = l.account
+WHERE l.domain = ?1 AND a.domain IS NOT ?1 ORDER BY a.user
+"""
+# Rights of accounts of other domains than the main one.
 _ELSEWHERE = """
 SELECT a.id, a.user, p.name FROM privilege AS p JOIN account AS a ON a.id = p.account
 WHERE a.domain IS NOT NULL
@@ -75,12 +82,18 @@ class Domains(Ledger):
     def remove_domain(self, name: str, *, force: bool = False) -> None:
         """Remove a domain; with force also its accounts and aliases, never their mail.
 
+        The hook program is told of each account, and of those of other domains whose
+        aliases go.
         Raises: NoDomain; InUse without force when there are any, and always for the
         main domain.
         """
         number, domain = self._domain_id(name), domain_of(name)
         if domain == self.main_domain():
             raise InUse(f"{domain} is the main domain; make another one that first")
+        for user in self.alias_holders(domain):
+            self._note("aliases", user)
+        for row in self._execute(_MEMBERS, number):
+            self._note("remove", str(row[0]))
         for table, _ in _NAMED:
             query = f"SELECT 1 FROM {table} WHERE domain = ? LIMIT 1"  # noqa: S608
             if not force and self._execute(query, number):
@@ -89,6 +102,14 @@ class Domains(Ledger):
         self._change("DELETE FROM domain WHERE id = ?", number)
         self._is_wiping = True
         self._note("domain-remove", domain)
+
+    def alias_holders(self, name: str) -> list[str]:
+        """Give the accounts of other domains that have aliases in this one.
+
+        Raises: NoDomain.
+        """
+        rows = self._execute(_HOLDERS, self._domain_id(name))
+        return [str(row[0]) for row in rows]
 
     @whole
     def set_main_domain(self, name: str) -> None:
