@@ -550,6 +550,15 @@ def test_nobody_but_the_master_says_where_mail_is(house: House) -> None:
     assert house.store().show(b"ann@c.d").uid == 0
 
 
+def test_a_domain_with_an_alias_of_a_master_is_the_master_s(house: House) -> None:
+    with house.store() as store:
+        store.set_aliases(b"postmaster", ["postmaster@c.d"])
+    before = house.dump()
+    assert house.by("all")("DeleteDomain c.d force") == NOT_ALLOWED
+    assert house.dump() == before
+    assert house.by("postmaster")("DeleteDomain c.d force") == OK
+
+
 def test_an_alias_gives_no_right_over_another_domain(house: House) -> None:
     with house.store() as store:
         store.set_aliases(b"joe", ["joe@c.d"])

@@ -126,7 +126,9 @@ def delete(errand: "Errand") -> Done:
     is_forced = "force" in errand.call
     domain = errand.domain()
     if is_forced and not errand.caller.is_master:
-        for _, user in _accounts(errand, domain):
+        users = [user for _, user in _accounts(errand, domain)]
+        users += [user.encode() for user in errand.store.alias_holders(domain)]
+        for user in users:
             errand.caller.require_not_above(errand.store.rights(user))
     errand.store.remove_domain(domain, force=is_forced)
     return DONE
