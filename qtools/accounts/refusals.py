@@ -19,6 +19,10 @@ class AccountExists(Refused):
     """There is an account, or an alias, of that name already."""
 
 
+class PlaceTaken(Refused):
+    """Another account has its mail where this one's would be."""
+
+
 class DomainExists(Refused):
     """There is a domain of that name already."""
 

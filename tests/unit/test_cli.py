@@ -19,6 +19,7 @@ from qtools.protocol.commands import COMMANDS, INFO_KEYS
 from qtools.protocol.values import parse
 
 NOT_ALLOWED = "510 you do not have the required access rights"
+TAKEN = "520 another account has its mail where this one's would be"
 OK = "200 OK"
 
 Say = Callable[..., str]
@@ -614,6 +615,41 @@ def test_what_a_log_may_show_is_what_can_be_asked(master: Say) -> None:
     known = parse(master("GetAccountInfo joe").removeprefix("201 ").encode())
     assert isinstance(known, dict)
     assert {key.upper() for key in known} == set(INFO_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place", "is_free"),
+    [
+        ('{Home="/m/%d/%n";}', '{Home="/m/c.d/vic/";Maildir=Maildir;}', False),
+        ('{Home="/m/%d/%n";}', '{Maildir="/m/c.d/vic/Maildir";}', False),
+        ('{Home="/m/%d/%n";}', '{Home="/m/c.d/vic";Maildir=other;}', True),
+        ('{Home="/m";Maildir="%n";}', '{Home="/m/vic";Maildir=default;}', True),
+        ('{Home="/m";Maildir="%n";}', '{Home="/m";Maildir=vic;}', False),
+        ('{Home="/\\255/%n";}', '{Home="/\\255/vic";}', False),
+        ('{Home="/m";}', '{Home="/m";}', True),  # meant for everybody
+    ],
+)
+def test_no_account_gets_the_mail_of_another_by_its_name(
+    master: Say, house: House, pattern: str, place: str, *, is_free: bool
+) -> None:
+    assert master("CreateAccount old@c.d") == OK
+    assert master(f"UpdateAccount old@c.d {place}") == OK
+    assert master(f"UpdateDomainSettings c.d {{AccountDefaults={pattern};}}") == OK
+    before = house.dump()
+    said = house.by("adm@c.d")("CreateAccount vic {Password=minemine;}")
+    assert said == (OK if is_free else TAKEN)
+    if not is_free:
+        assert house.dump() == before
+        assert master('CreateAccount vic@c.d {Home="/own";Maildir="x";}') == OK
+
+
+def test_who_had_a_name_keeps_his_mail_for_himself(master: Say, house: House) -> None:
+    assert master('UpdateDomainSettings c.d {AccountDefaults={Home="/m/%n";};}') == OK
+    administrator = house.by("adm@c.d")
+    assert administrator("CreateAccount vic {Password=x;}") == OK
+    assert administrator("RenameAccount vic INTO vic2") == OK
+    assert administrator("CreateAccount vic {Password=x;}") == TAKEN
+    assert administrator("CreateAccount vic3 {Password=x;}") == OK
 
 
 def test_storage_is_what_lies_in_the_maildir(master: Say, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ a transaction, and what takes time for them is prepared before it.
 
 from qtools.accounts.cli import names, rights, settings, storage, vocabulary
 from qtools.accounts.cli.defaults import of_account
-from qtools.accounts.refusals import Unfit
+from qtools.accounts.refusals import PlaceTaken, Unfit
 from qtools.protocol import commands
 
 TYPE_CHECKING = False
@@ -36,6 +36,8 @@ def create(errand: "Errand") -> Done:
     name, made = _new(errand)
     errand.store.add(name.user, None, EMPTY, EMPTY)
     settings.write(errand.store, name.user, made, errand.prepared)
+    if made.patterned and errand.store.shares_mail(name.user):
+        raise PlaceTaken("another account, maybe renamed, has its mail there")
     return DONE
 
 

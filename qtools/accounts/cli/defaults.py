@@ -46,9 +46,9 @@ def of_account(store: "Store", name: "Name") -> "Draft":
     Raises: Unfit when the name can't be part of a path; NoDomain; Temporary, Hard.
     """
     made = vocabulary.draft(in_force(store, name.domain), is_place_allowed=True)
-    for key, value in made.place.items():
-        if isinstance(value, bytes):
-            made.place[key] = _made_out(value, name)
+    paths = {key: it for key, it in made.place.items() if isinstance(it, bytes)}
+    made.place |= {key: _made_out(path, name) for key, path in paths.items()}
+    made.patterned = frozenset(key for key in paths if paths[key] != made.place[key])
     return made
 
 

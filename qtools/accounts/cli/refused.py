@@ -19,6 +19,11 @@ CODES: tuple[tuple[type[Failure], bytes, bytes], ...] = (
         b"account with this name already exists",
     ),
     (
+        refusals.PlaceTaken,
+        codes.ACCOUNT_EXISTS,
+        b"another account has its mail where this one's would be",
+    ),
+    (
         refusals.DomainExists,
         codes.REFUSED,
         b"domain with this name already exists",

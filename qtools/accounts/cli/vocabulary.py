@@ -40,7 +40,7 @@ class Draft:
     """What is to become of an account; nothing is written before all of it is read.
 
     kept: settings to be kept as they are, None to be removed. place: uid, gid, home,
-    maildir as far as they change.
+    maildir as far as they change. patterned: those of them that a pattern has made.
     """
 
     def __init__(self) -> None:
@@ -49,6 +49,7 @@ class Draft:
         self.is_enabled: bool | None = None
         self.kept: dict[str, bytes | None] = {}
         self.place: dict[str, Value] = {}
+        self.patterned: frozenset[str] = frozenset()
 
     def keep(self, key: bytes, value: "Value") -> None:
         """Have a setting kept, or with None removed."""
@@ -64,6 +65,7 @@ class Draft:
         made.is_enabled = other.is_enabled if is_told else self.is_enabled
         made.kept = self.kept | other.kept
         made.place = self.place | other.place
+        made.patterned = self.patterned.difference(other.place)
         return made
 
 

@@ -11,6 +11,7 @@ import time
 from qtools.accounts import hashes
 from qtools.accounts.db.domains import Domains
 from qtools.accounts.db.names import split
+from qtools.accounts.db.schema import MAIL
 from qtools.accounts.limits import check_place, name_of
 from qtools.accounts.refusals import AccountExists, NoAccount, Unfit
 
@@ -29,6 +30,11 @@ SELECT a.user, a.enabled, a.uid, a.gid, a.home, a.maildir, a.created, a.changed,
     a.may_change
 FROM account AS a
 """
+
+_SHARING = f"""
+SELECT 1 FROM account WHERE id != ?1
+    AND ({MAIL}) = (SELECT {MAIL} FROM account WHERE id = ?1) LIMIT 1
+"""  # noqa: S608  # an expression of ours
 
 
 class Account:
@@ -170,6 +176,13 @@ class Accounts(Domains):
             return map(Account, self._rows(_QUERY + where))
         where = "WHERE a.domain = ? ORDER BY a.user"
         return map(Account, self._rows(_QUERY + where, self._domain_id(domain)))
+
+    def shares_mail(self, user: bytes) -> bool:
+        """Tell whether another account has its mail in the same place.
+
+        Raises: NoAccount, Unfit.
+        """
+        return bool(self._execute(_SHARING, self._id(user)))
 
     def has_clear_secrets(self) -> bool:
         """Say whether any account at all can log in by APOP or CRAM-MD5."""
