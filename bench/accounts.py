@@ -1,39 +1,34 @@
 # SPDX-License-Identifier: ISC
 """The account database: a login against a million accounts beside one against ten.
 
-And whether the time of a refusal tells known names from unknown ones: the same wrong
-password, or the first message of SCRAM, for either, in turns, through the cold chain.
+And whether the time of a refusal tells known names from unknown ones; see refusals.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import random
 import time
-from binascii import b2a_base64
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.client import SECRET, connect, log_in_often
+from bench.client import SECRET, log_in_often
 from bench.contestants import HOST, Contestant, installed
-from bench.cost import BenchError
-from bench.difference import chance
+from bench.cost import BenchError, free_port
 from bench.people import Household
 from bench.population import SAMPLES, database, sample, settle
+from bench.refusals import Row, refuse
+from bench.standing import Daemon
 from bench.table import Figures, cell, rotated, show
 from qtools.accounts.db.reader import Database, prepare
 
 if TYPE_CHECKING:
-    import socket
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _LOOKS = 200  # calls of verify() in a round
-_DIFFERENT = 0.001  # chance below which a difference is one
-_SEED = 4
 
 
 class Population(NamedTuple):
@@ -75,7 +70,13 @@ def run(chosen: Namespace) -> None:
             populations.append(Population(count, path, sample(count)))
         _look(populations, chosen.rounds)
         _log_in(populations, place, chosen)
-        _refuse(populations[-1], place, chosen.refusals)
+        largest = populations[-1]
+        offered = ("--delay", "0", "--mechanisms", "plain,scram-sha-256")
+        chains = [
+            Row("cold", _chain(place, largest, *offered)),
+            Row("warm", _warm(place, largest, *offered)),
+        ]
+        refuse(chains, largest.users, chosen.refusals, largest.name)
 
 
 def _look(populations: Sequence[Population], rounds: int) -> None:
@@ -128,6 +129,14 @@ def _chain(place: Path, each: Population, *options: str) -> Contestant:
     )
 
 
+def _warm(place: Path, each: Population, *options: str) -> Daemon:
+    cold = _chain(place, each, *options)
+    port = free_port()
+    words = ("-c", "500", "--per-source", "0", "--min-delay", "0", "-R", "-H", "-l0")
+    server = (str(place / "popserver"), *words, "127.0.0.1", str(port))
+    return Daemon(each.name, (*server, *cold.program), port)
+
+
 def _log_in(populations: Sequence[Population], place: Path, chosen: Namespace) -> None:
     """Time logins through the cold chain."""
     processor, wait = Figures(), Figures()
@@ -153,69 +162,3 @@ def _log_in(populations: Sequence[Population], place: Path, chosen: Namespace) -
     ]
     title = f"login+STAT+QUIT, cold chain, {chosen.rounds} rounds of {chosen.sessions}"
     show(title, ("database", "CPU ms", "ratio", "p50 ms", "ratio"), rows)
-
-
-def _refuse(each: Population, place: Path, count: int) -> None:
-    """Time what known and unknown names are told, and say whether that differs."""
-    words = ("--delay", "0", "--mechanisms", "plain,scram-sha-256")
-    server = _chain(place, each, *words).start()
-    chance_of = random.Random(_SEED)  # names, no secrets
-    rows = []
-    try:
-        for what, ask in (("PLAIN, wrong", _plain), ("SCRAM, first", _scram)):
-            taken: dict[bool, list[float]] = {True: [], False: []}
-            for number in range(2 * count):
-                is_known = bool(number % 2)
-                known = chance_of.choice(each.users)
-                user = known if is_known else f"none{chance_of.randrange(10**7):07}"
-                taken[is_known].append(_reply_seconds(server.port, ask(user)))
-            rows.append(_verdict(what, taken[True], taken[False]))
-    finally:
-        server.stop()
-    heads = ("reply to", "known us", "unknown us", "chance", "verdict")
-    show(f"known and unknown names, {count} each, {each.name}", heads, rows)
-
-
-def _plain(user: str) -> bytes:
-    return b"AUTH PLAIN " + _base64(b"\0" + user.encode() + b"\0wrong password")
-
-
-def _scram(user: str) -> bytes:
-    return b"AUTH SCRAM-SHA-256 " + _base64(b"n,,n=" + user.encode() + b",r=bench")
-
-
-def _base64(data: bytes) -> bytes:
-    return b2a_base64(data)
-
-
-def _reply_seconds(port: int, line: bytes) -> float:
-    """Give how long the reply to a first command takes."""
-    with connect(port) as client:
-        _line(client)
-        began = time.perf_counter()
-        client.sendall(line)
-        reply = _line(client)
-        taken = time.perf_counter() - began
-    if not reply.startswith((b"-ERR [AUTH]", b"+ ")):
-        raise BenchError(f"not what was expected: {reply[:80]!r}")
-    return taken
-
-
-def _line(client: socket.socket) -> bytes:
-    held = b""
-    while not held.endswith(b"\n"):
-        data = client.recv(4096)
-        if not data:
-            raise BenchError(f"the server closed after {held!r}")
-        held += data
-    return held
-
-
-def _verdict(what: str, known: list[float], unknown: list[float]) -> list[str]:
-    found = chance(known, unknown)
-    return [
-        what,
-        *(cell(median(values) * 1e6, 0) for values in (known, unknown)),
-        cell(found, 3),
-        "DIFFERENT" if found < _DIFFERENT else "no difference seen",
-    ]
