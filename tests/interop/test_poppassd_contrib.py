@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from qtools.accounts import hashes
+from qtools.accounts.db.files import create
+from qtools.accounts.db.store import Store
 from tests.conftest import Tools
 from tests.estate import Estate
 from tests.interop.servers import HOST, of_systemd, unpacked
@@ -171,6 +173,33 @@ def test_a_second_rule_finds_who_guesses_where_a_program_checks(
     both = tmp_path / "both.conf"
     both.write_text(text, encoding="ascii")
     assert banned_in(log, both) == ["192.0.2.7", "192.0.2.8"]
+
+
+def test_the_ban_rule_finds_who_guesses_by_pwd(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "accounts"
+    create(os.fsencode(path))
+    with Store(os.fsencode(path)) as store:
+        store.add(b"joe", None, b"/", b"")
+        store.set_secret(b"joe", OLD.encode(), "md5")
+    forged = "x] login refused: y ([192.0.2.1]) login refused: joe by User"
+    given = [
+        ("joe", "wrong", "192.0.2.7"),
+        ("nobody", "x", "2001:db8::5"),
+        (forged.replace(" ", "\t"), "x", "192.0.2.8"),
+    ]
+    words = [place.tools.poppassd, "--pwd", "--fail-delay=0", "-a", f"db:{path}"]
+    for user, secret, address in [*given, ("joe", OLD, "192.0.2.99")]:
+        lines = f"USER {user}\nPASS {secret}\nNEWPASS {OLD}\nQUIT\n"
+        subprocess.run(
+            place.estate.command(*words),
+            input=lines.encode(),
+            env=place.tools.environment(TCPREMOTEIP=address),
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+    rule = CONTRIB / "fail2ban/filter.d/qtools-poppassd.conf"
+    assert found(place, rule, tmp_path) == [address for _, _, address in given]
+    assert "192.0.2.99" in (tmp_path / "log").read_text(encoding="ascii")
 
 
 def test_the_jail_finds_its_log_on_any_system(tmp_path: Path) -> None:
