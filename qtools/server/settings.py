@@ -104,7 +104,8 @@ LARGEST_ID = 2**32 - 2  # the last number means "leave as is"
 class Settings:
     """The command line, read and checked.
 
-    words: the options as they were given, for what only others need. host, port: of
+    program: our name. words: the options as they were given, for what only others
+    need. host, port: of
     the first listener; listen: words of the others. proxies: who sends a PROXY header,
     None for nobody. clients: the file that names who may connect, empty for everybody.
     is_closed: nobody may, and no listener is open. chain: the program and its
@@ -117,6 +118,7 @@ class Settings:
         Raises: Hard, Temporary.
         """
         values, rest = _parse(argv)
+        self.program = argv[0].rpartition("/")[2]
         self.words = values
         self.is_demo = "demo" in values
         if len(rest) < 3 and not (self.is_demo and len(rest) in (0, 2)):

@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
 
 def _pwd(argv: list[str]) -> int:
     """Speak PWD, to one client or as a server."""
-    if "-D" in argv[1:] or "--standalone" in argv[1:]:
+    if any(word == "--standalone" or word.startswith("-D") for word in argv[1:]):
         from qtools.server.pwd import standalone
 
         return standalone.run(argv)

@@ -191,7 +191,7 @@ def test_what_is_wrong_in_the_file_changes_nothing(start: Start) -> None:
     server = start("channels 5")
     for wrong in ("chanels 0", "log-level 9", "apop maybe", "mechanisms foo"):
         server.reload("channels 5", wrong)
-        wait_for(lambda: server.said("not reloaded"))
+        wait_for(lambda: server.said("poppassd: not reloaded"))
         assert held(server).ask(b"NOOP") == b"200 OK"
     server.reload("channels 5", "attempts 1")
     wait_for(lambda: _is_closed_after_one(server))
@@ -241,8 +241,34 @@ def test_there_may_be_several_listeners_some_of_them_none(start: Start) -> None:
     other = free_port()
     server = start(options=("--foreground", f"--listen={HOST}:{other}"))
     assert server.connect(port=other).greeting.startswith(b"200")
-    server = start(options=("--foreground", f"--listen={HOST}:0"))
-    assert server.connect().greeting.startswith(b"200")
+    for none in (f"{HOST}:0", f"{HOST}:00", "tls:[::1]:0"):
+        server = start(options=("--foreground", f"--listen={none}"))
+        assert server.connect().greeting.startswith(b"200")
+        assert listening(server) == [server.port]
+
+
+def listening(server: Server) -> list[int]:
+    """Give the ports on which a process listens, as the kernel has it."""
+    folder = Path(f"/proc/{server.process.pid}")
+    sockets = {os.readlink(each) for each in (folder / "fd").iterdir()}
+    found = []
+    for table in ("net/tcp", "net/tcp6"):
+        for line in (folder / table).read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                found.append(int(local.rpartition(":")[2], 16))
+    return found
+
+
+def test_options_of_one_letter_may_be_one_word(bureau: Bureau) -> None:
+    made = subprocess.run(
+        [bureau.tools.poppassd, "--pwd", "-Dadb:/nowhere", "--foreground"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 100
+    assert "/nowhere" in made.stderr
 
 
 def prove(client: Client, seen: socket.socket) -> bytes:

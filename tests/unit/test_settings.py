@@ -38,6 +38,7 @@ def put(folder: Path, text: str | bytes) -> str:
 
 
 DEFAULTS = {
+    "program": "popserver",
     "spare": (32, 15),
     "is_demo": False,
     "host": "127.0.0.1",

@@ -13,7 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qtools.errors import Failure
 
-PROGRAM = "popserver"
 DROPPING = "warning: dropping connection, "
 MOST_OCTETS = 100  # of one stranger's word
 
@@ -29,21 +28,22 @@ def harmless(word: bytes) -> str:
 
 
 class Report:
-    """The lines, as many of them as were asked for."""
+    """The lines, as many of them as were asked for, each in a program's name."""
 
-    def __init__(self, *, is_verbose: bool, is_quiet: bool) -> None:
+    def __init__(self, program: str, *, is_verbose: bool, is_quiet: bool) -> None:
+        self._program = program.encode("utf-8", "surrogateescape")
         self._is_verbose = is_verbose
         self._is_quiet = is_quiet
 
     def tell(self, text: str) -> None:
         """Write a line about what goes well: -v only."""
         if self._is_verbose:
-            _write(text)
+            self._write(text)
 
     def warn(self, text: str) -> None:
         """Write a line about what does not: not with -q."""
         if not self._is_quiet:
-            _write(text)
+            self._write(text)
 
     def drop(self, why: "Failure | str") -> None:
         """Say why a connection is closed without being served."""
@@ -53,8 +53,7 @@ class Report:
         """Say how many connections there are and may be."""
         self.tell(f"status: {count}/{limit}")
 
-
-def _write(text: str) -> None:
-    line = text.encode("ascii", "backslashreplace")
-    line = line.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    fdio.write_line(2, PROGRAM.encode() + b": " + line + b"\n")
+    def _write(self, text: str) -> None:
+        line = text.encode("ascii", "backslashreplace")
+        line = line.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+        fdio.write_line(2, self._program + b": " + line + b"\n")

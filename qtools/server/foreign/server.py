@@ -66,7 +66,9 @@ class Server:
         self._listeners = dict(premises.listeners)
         settings = premises.settings
         is_verbose, is_quiet = settings.is_verbose, settings.is_quiet
-        self._report = Report(is_verbose=is_verbose, is_quiet=is_quiet)
+        self._report = Report(
+            settings.program, is_verbose=is_verbose, is_quiet=is_quiet
+        )
 
     def run(self) -> int:
         """Serve."""

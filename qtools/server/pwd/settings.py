@@ -47,7 +47,6 @@ OPTIONS = (
 )
 ALL = (*OPTIONS, *pwdservice.OPTIONS)
 
-_OWN = frozenset(row.name for row in OPTIONS)
 _HANDED_ON = ("certificate", "key", "clients")
 
 
@@ -94,7 +93,6 @@ def words(program: str, values: "Values") -> list[str]:
     implicit = [f"tls:127.0.0.1:{TLS_PORT}"] if has_tls else []
     chosen = type(values)()
     for word in given or [PLACE, *implicit]:
-        listeners.endpoint(word)  # or raises
         chosen["listen"] = word
     handed_on = [f"--{name}={values[name]}" for name in _HANDED_ON if name in values]
     return [
@@ -108,8 +106,12 @@ def words(program: str, values: "Values") -> list[str]:
 
 
 def _is_none(word: str) -> bool:
-    """Tell whether a listener is one that has been taken out by its port."""
-    return word.endswith(":0")
+    """Tell whether a listener is one that has been taken out by its port.
+
+    Raises: Hard.
+    """
+    where = listeners.endpoint(word)
+    return not where.port and not isinstance(where.host, bytes)
 
 
 def _session_words(values: "Values") -> list[str]:
