@@ -61,9 +61,11 @@ if TYPE_CHECKING:
             Raises: Temporary, Hard.
             """
 
-        def iterations(self) -> int:
-            """Give how often new keys are hashed; 0 is for as often as is usual.
+        def iterations(self, name: bytes) -> int:
+            """Give how often the keys of a stranger are hashed; 0 is for the usual.
 
+            As often as those of an account, always the same, and none that is in use
+            left out: it is shown to whoever asks. Takes a canonical name.
             Raises: Temporary, Hard.
             """
 

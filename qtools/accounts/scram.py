@@ -158,11 +158,9 @@ def _invented(holder: "KeyHolder", user: bytes) -> scram.Keys:
 
     Raises: Temporary, Hard.
     """
-    return scram.invent_keys(
-        holder.salt_key(),
-        holder.canonical(user),
-        holder.iterations() or scram.ITERATIONS,
-    )
+    name = holder.canonical(user)
+    iterations = holder.iterations(name) or scram.ITERATIONS
+    return scram.invent_keys(holder.salt_key(), name, iterations)
 
 
 def make_nonce() -> bytes:

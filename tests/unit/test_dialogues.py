@@ -39,7 +39,7 @@ class Keys:
     def canonical(self, user: bytes) -> bytes:
         return user
 
-    def iterations(self) -> int:
+    def iterations(self, _name: bytes) -> int:
         return 0
 
     def salt_key(self) -> bytes:

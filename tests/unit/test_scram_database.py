@@ -80,6 +80,47 @@ def test_however_a_name_is_written_its_salt_is_one(path: bytes, user: bytes) -> 
     assert salt(path, user + b"@other.example") != salt(path, user)
 
 
+def iterations(path: bytes, user: bytes) -> int:
+    challenge = Exchange([Database(path)]).first(ScramClient(user, b"").first())
+    return int(challenge.rpartition(b",i=")[2])
+
+
+def test_strangers_are_as_old_as_accounts(tmp_path: Path) -> None:
+    """Else whose password is older than the last choice could be told from them."""
+    path = bytes(tmp_path / "accounts")
+    create(path)
+    strangers = [b"stranger%d" % number for number in range(300)]
+    assert {iterations(path, user) for user in strangers} == {4096}
+    with Store(path) as store:
+        for number in range(9):
+            store.add(b"old%d" % number, None, b"/", b"")
+            store.set_secret(b"old%d" % number, b"secret", "md5")
+        store.set_option("iterations", b"5000")
+    before = {user: iterations(path, user) for user in strangers}
+    assert set(before.values()) == {4096}, "nobody has others yet"
+    with Store(path) as store:
+        for number in range(6):
+            store.set_secret(b"old%d" % number, b"secret", "md5")
+    after = [iterations(path, user) for user in strangers]
+    assert set(after) == {iterations(path, b"old%d" % number) for number in range(9)}
+    assert after == [iterations(path, user.upper()) for user in strangers]
+    assert 60 < after.count(4096) < 140, "about a third, as of accounts"
+
+
+def test_who_has_no_keys_is_as_old_as_a_stranger(tmp_path: Path) -> None:
+    path = bytes(tmp_path / "accounts")
+    create(path)
+    with Store(path) as store:
+        for user, number in ((b"joe", b"5000"), (b"ann", b"0")):
+            store.add(user, None, b"/", b"")
+            store.set_option("iterations", number)
+            store.set_secret(user, b"secret", "md5")
+    assert iterations(path, b"ann") == iterations(path, b"zoe") == 5000
+    with Store(path) as store:
+        store.remove(b"joe")
+    assert iterations(path, b"ann") == iterations(path, b"zoe") == 4096
+
+
 def test_salts_of_strangers_outlive_the_process_and_are_each_file_s_own(
     path: bytes, tmp_path: Path
 ) -> None:

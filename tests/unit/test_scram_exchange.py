@@ -48,7 +48,7 @@ class Keyring:
     def salt_key(self) -> bytes:
         return b"k" * 32
 
-    def iterations(self) -> int:
+    def iterations(self, _name: bytes) -> int:
         return 7
 
     def canonical(self, user: bytes) -> bytes:

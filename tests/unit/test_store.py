@@ -424,7 +424,7 @@ def test_keys_for_scram_are_made_with_the_secret(store: Store, path: bytes) -> N
         accounts.set_secret(b"joe", b"pencil")
     database = Database(path)
     assert scram.read_keys(database.keys(b"joe")).iterations == 5000
-    assert database.iterations() == 5000
+    assert database.iterations(b"zoe") == 5000
     with Store(path) as accounts:
         accounts.set_option("iterations", b"0")
         accounts.set_secret(b"joe", b"pencil")

@@ -20,7 +20,7 @@ METHOD, ITERATIONS, HOOK, HOOK_TIMEOUT = "method", "iterations", "hook", "hook-t
 MOST_SECONDS = 3600
 
 # Kept in the same table, and nobody's to see or choose.
-_INTERNAL = ("decoy", "salt-key", "hook-busy")
+_INTERNAL = ("decoy", "salt-key", "key-tally", "hook-busy")
 
 
 class Options(Ledger):

@@ -116,14 +116,17 @@ class Database:
         """
         return self._value(b"SELECT value FROM meta WHERE name = 'salt-key'")
 
-    def iterations(self) -> int:
-        """Give how often a secret is hashed for new keys, and so for strangers'.
+    def iterations(self, name: bytes) -> int:
+        """Give how often the keys of a stranger are hashed; see the interface.
 
-        0: as often as it is usual.
+        As often as those of some account, or when there are none, as those that the
+        next one is going to have.
         """
-        return int(
-            self._value(b"SELECT value FROM meta WHERE name = 'iterations'") or 0
-        )
+        from qtools.accounts.db.strangers import drawn, read  # for SCRAM only
+
+        tally = read(self._value(b"SELECT value FROM meta WHERE name = 'key-tally'"))
+        option = self._value(b"SELECT value FROM meta WHERE name = 'iterations'")
+        return drawn(tally, self.salt_key(), name) or int(option or 0)
 
     def canonical(self, user: bytes) -> bytes:
         """Give the one name under which an account would be kept; see the interface."""

@@ -11,10 +11,10 @@ from collections import Counter
 from hashlib import sha256
 
 from qtools.accounts import hashes
-from qtools.accounts.db.accounts import Accounts
 from qtools.accounts.db.ledger import octets
 from qtools.accounts.db.options import ITERATIONS, METHOD
 from qtools.accounts.db.preparation import prepared
+from qtools.accounts.db.tally import OF_ACCOUNT, Tally
 from qtools.accounts.limits import check_secret
 from qtools.accounts.refusals import NoAccount, Unfit
 from qtools.protocol import scram
@@ -53,7 +53,7 @@ class Prepared:
         self.decoy = decoy
 
 
-class Secrets(Accounts):
+class Secrets(Tally):
     """What can be done with secrets."""
 
     def set_secret(
@@ -168,6 +168,7 @@ class Secrets(Accounts):
         return self._pairs(query, account)
 
     def _put(self, account: int, made: dict[str, bytes]) -> None:
+        gone = self._counted(OF_ACCOUNT, account)
         self._change("DELETE FROM credential WHERE account = ?", account)
         self._is_wiping = True
         now = int(time.time())
@@ -175,6 +176,7 @@ class Secrets(Accounts):
             if value:
                 query = "INSERT INTO credential VALUES (?, ?, ?, ?)"
                 self._change(query, account, kind, value, now)
+        self._recount(gone, self._counted(OF_ACCOUNT, account))
 
     def make_keys(self, secret: bytes) -> bytes:
         """Make the keys for SCRAM, or none where nobody could type the secret."""

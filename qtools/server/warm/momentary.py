@@ -42,9 +42,9 @@ class Momentary:
         """Give the secret from which salts are made."""
         return self._open().salt_key()
 
-    def iterations(self) -> int:
-        """Give how often keys are usually made."""
-        return self._open().iterations()
+    def iterations(self, name: bytes) -> int:
+        """Give how often a stranger's keys are hashed."""
+        return self._open().iterations(name)
 
     def canonical(self, user: bytes) -> bytes:
         """Give the one name of an account."""
