@@ -29,7 +29,14 @@ from qtools.errors import (
 )
 from qtools.protocol import codes, scram
 from qtools.protocol.framing import Malformed
-from qtools.sessions.pwd import CHANGE, EXECUTE, LINE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
+from qtools.sessions.pwd_errands import (
+    CHANGE,
+    EXECUTE,
+    LINE,
+    LOGIN,
+    SCRAM_FINAL,
+    SCRAM_FIRST,
+)
 from qtools.system import pwdlog, ucspi
 
 TYPE_CHECKING = False

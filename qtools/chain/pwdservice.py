@@ -6,18 +6,17 @@ dialogue is going to need is loaded by then.
 """
 
 import posix
-import sys
 
 from qtools.accounts import quality, registry
 from qtools.accounts.db.store import Store
-from qtools.chain import errands, front
+from qtools.chain import errands, front, outset
 from qtools.chain.conversation import Conversation
 from qtools.chain.pwd import FAIL_SECONDS, PwdDesk, Terms
 from qtools.errors import Hard
 from qtools.protocol import sasl
 from qtools.sessions.policy import Policy
 from qtools.sessions.pwd import Pwd
-from qtools.system import changelog, confine, fdio, logline, options, pwdlog, ucspi
+from qtools.system import changelog, fdio, logline, options, pwdlog, ucspi
 from qtools.system.options import Option
 from qtools.system.pwdlog import PwdLog
 
@@ -51,6 +50,28 @@ OPTIONS = (
 )
 
 
+class Numbers:
+    """The options that are numbers, each what its name says.
+
+    least_characters: of a new password, None for any. facility: of syslog.
+    """
+
+    def __init__(self, values: "Values") -> None:
+        """Read them.
+
+        Raises: Hard.
+        """
+        self.idle_seconds = values.number("timeout", IDLE_SECONDS, 1)
+        self.log_level = values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL)
+        facility = values.get("syslog-facility", changelog.FACILITY)
+        self.facility = changelog.facility(facility)
+        self.fail_seconds = values.number("fail-delay", FAIL_SECONDS, most=3600)
+        self.least_characters: int | None = None
+        if "min-length" in values:
+            least = quality.LEAST_CHARACTERS
+            self.least_characters = values.number("min-length", least, most=100)
+
+
 def run(argv: list[str]) -> int:
     """Converse with one client; give the exit code.
 
@@ -59,20 +80,20 @@ def run(argv: list[str]) -> int:
     values, rest = options.parse(argv, OPTIONS, USAGE)
     if rest:
         raise Hard(f"usage: {USAGE}")
-    idle = _settings(values)[0]
-    log = _log(values, _know_client(posix.environ))
+    numbers = Numbers(values)
+    log = _log(values, numbers, outset.know_client(posix.environ))
     control = ucspi.tls_control(posix.environ)
-    desk, session = _prepare(values, log, control)
+    desk, session = _prepare(values, numbers, log, control)
 
     def converse(window: "Window") -> tuple[int, str]:
-        wire = fdio.Wire(0, 1, idle, WRITE_SECONDS)
+        wire = fdio.Wire(0, 1, numbers.idle_seconds, WRITE_SECONDS)
         wire.set_nodelay()
         wire.lifeline(window.lifeline)
         return Conversation(session, wire, window).run()
 
     log.write(pwdlog.ALL, "connected")
     try:
-        code, reason = errands.run(desk, control, _confine(values), converse)
+        code, reason = errands.run(desk, control, outset.confining(values), converse)
     finally:
         desk.end()
     level = pwdlog.FAILURES if reason == errands.LOST else pwdlog.ALL
@@ -85,7 +106,7 @@ def check(values: "Values") -> None:
 
     Raises: Hard, Temporary.
     """
-    _settings(values)
+    Numbers(values)
     _policy(values, has_control=False)
 
 
@@ -98,40 +119,15 @@ def foresee(argv: list[str]) -> None:
     registry.load(registry.words(values.every("accounts"), posix.environ))
 
 
-def _know_client(environ: dict[bytes, bytes]) -> bytes:
-    """Give the client's address, and leave it where PAM's side looks for it."""
-    address, _ = ucspi.peer(environ)
-    if address != fdio.UNKNOWN:
-        environ[b"TCPREMOTEIP"] = address
-    return address
-
-
-def _settings(values: "Values") -> tuple[int, int, int, int | None, int]:
-    """Give the numbers: idle, log's level, facility, least characters, delay.
-
-    Raises: Hard.
-    """
-    least = None
-    if "min-length" in values:
-        least = values.number("min-length", quality.LEAST_CHARACTERS, most=100)
-    return (
-        values.number("timeout", IDLE_SECONDS, 1),
-        values.number("log-level", pwdlog.MAJOR, most=pwdlog.ALL),
-        changelog.facility(values.get("syslog-facility", changelog.FACILITY)),
-        least,
-        values.number("fail-delay", FAIL_SECONDS, most=3600),
-    )
-
-
-def _log(values: "Values", address: bytes) -> PwdLog:
+def _log(values: "Values", numbers: Numbers, address: bytes) -> PwdLog:
     """Open the log.
 
     Raises: Hard.
     """
-    _, level, number, _, _ = _settings(values)
-    if "log-stderr" in values and not logline.is_usable(2, set()):
+    is_here = "log-stderr" in values
+    if is_here and not logline.is_usable(2, set()):
         raise Hard("--log-stderr: descriptor 2 is not there, or the client's")
-    return PwdLog(level, None if "log-stderr" in values else number, address)
+    return PwdLog(numbers.log_level, None if is_here else numbers.facility, address)
 
 
 def _database(values: "Values") -> tuple[list[str], bytes, int]:
@@ -148,7 +144,7 @@ def _database(values: "Values") -> tuple[list[str], bytes, int]:
 
 
 def _prepare(
-    values: "Values", log: PwdLog, control: "TlsControl | None"
+    values: "Values", numbers: Numbers, log: PwdLog, control: "TlsControl | None"
 ) -> tuple[PwdDesk, Pwd]:
     """Make both sides of the conversation.
 
@@ -159,15 +155,14 @@ def _prepare(
     name = values.get("name") or posix.uname().nodename
     stamp = front.make_stamp(name)
     policy = _policy(values, has_control=control is not None)
-    *_, least, delay = _settings(values)
     terms = Terms(
         sources=sources,
         database=sources[place],
         path=path,
         stamp=stamp,
         attempts=policy.attempts,
-        fail_seconds=delay,
-        least_characters=least,
+        fail_seconds=numbers.fail_seconds,
+        least_characters=numbers.least_characters,
     )
     is_traced = log.level >= pwdlog.LOW_LEVEL
     session = Pwd(stamp, policy, name.encode("ascii", "replace"), is_traced=is_traced)
@@ -249,12 +244,3 @@ def _without_scram(values: "Values", names: tuple[bytes, ...]) -> tuple[bytes, .
     if left != names and "mechanisms" in values:
         raise Hard("SCRAM needs the database to be the first of the account sources")
     return left
-
-
-def _confine(values: "Values") -> "errands.Confine":
-    """Give what the dialogue does to give up its privileges, if there are any."""
-    user = values.get("user", confine.USER)
-    root = values.get("chroot", "").encode(sys.getfilesystemencoding())
-    if posix.geteuid():
-        return lambda: None
-    return lambda: confine.confine(user, root)

@@ -19,6 +19,7 @@ from qtools.protocol.codes import BUSY, DONE, REFUSED, WRONG
 from qtools.protocol.lines import BAD_LINE, SASL_OCTETS, Lines
 from qtools.protocol.values import Malformed, render
 from qtools.sessions.actions import Ask, Close, Log, Send, StartTls
+from qtools.sessions.pwd_errands import CHANGE, EXECUTE, LINE, LOGIN
 from qtools.sessions.pwd_verbs import VERBS
 from qtools.sessions.responses import Responses
 
@@ -32,16 +33,7 @@ if TYPE_CHECKING:
 
     Actions = list[Action]
 
-# Errands: the fields of each behind it.
-LOGIN = 1  # mechanism's word, user, password or digest
-SCRAM_FIRST = 2  # mechanism's word, the client's first message
-SCRAM_FINAL = 3  # the client's final message
-EXECUTE = 4  # a line, answered by an answer (see codes.lines)
-CHANGE = 5  # new password, answered by why not
-
 COMMAND_OCTETS = 65536  # of a line after login; settings are read from one line
-
-LINE = "Line"  # the event that a traced dialogue logs for each line, masked
 
 
 class Pwd:

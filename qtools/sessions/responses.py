@@ -11,6 +11,7 @@ from binascii import b2a_base64
 from qtools.errors import EXIT_DONE
 from qtools.protocol import codes, framing, sasl
 from qtools.sessions.actions import Ask, Send
+from qtools.sessions.pwd_errands import SCRAM_FINAL, SCRAM_FIRST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Actions = list[Action]
 
 CANCEL = b"*"
-SCRAM_FIRST, SCRAM_FINAL = 2, 3  # errands, see: pwd
 
 
 class Responses:

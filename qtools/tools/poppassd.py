@@ -6,16 +6,15 @@ started by inetd, tcpserver or a service manager. See: poppassd(8).
 """
 
 import posix
-import sys
 
 from qtools.accounts import changers, floor, mapping, quality
-from qtools.chain import changes, errands
+from qtools.chain import changes, errands, outset
 from qtools.chain.changes import ChangeDesk, Rules
 from qtools.chain.conversation import Conversation
 from qtools.errors import Hard
 from qtools.sessions import poppassd
 from qtools.sessions.poppassd import PasswordChange
-from qtools.system import changelog, confine, fdio, options, ucspi
+from qtools.system import changelog, fdio, options, ucspi
 from qtools.system.changelog import ChangeLog
 from qtools.system.options import Option
 
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     values, rest = options.parse(argv, OPTIONS, USAGE)
     if rest:
         raise Hard(f"usage: {USAGE}")
-    address = _know_client(posix.environ)
+    address = outset.know_client(posix.environ)
     facility = values.get("syslog-facility", changelog.FACILITY)
     log = ChangeLog(changelog.facility(facility), address)
     desk, session, control = _prepare(values, log)
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> int:
         return Conversation(session, wire, window).run()
 
     try:
-        code, reason = errands.run(desk, control, _confine(values), converse)
+        code, reason = errands.run(desk, control, outset.confining(values), converse)
     finally:
         desk.end()
     if reason == errands.LOST:
@@ -99,14 +98,6 @@ def _pwd(argv: list[str]) -> int:
     from qtools.chain import pwdservice
 
     return pwdservice.run(argv)
-
-
-def _know_client(environ: dict[bytes, bytes]) -> bytes:
-    """Give the client's address, and leave it where PAM's side looks for it."""
-    address, _ = ucspi.peer(environ)
-    if address != fdio.UNKNOWN:
-        environ[b"TCPREMOTEIP"] = address
-    return address
 
 
 def _prepare(
@@ -168,12 +159,3 @@ def _mapping(values: "Values") -> "Mapping":
     if "domain-map" in values:
         return mapping.read(values["domain-map"])
     return mapping.strip() if "strip-domain" in values else mapping.Mapping({})
-
-
-def _confine(values: "Values") -> "errands.Confine":
-    """Give what the dialogue does to give up its privileges, if there are any."""
-    user = values.get("user", confine.USER)
-    root = values.get("chroot", "").encode(sys.getfilesystemencoding())
-    if posix.geteuid():
-        return lambda: None
-    return lambda: confine.confine(user, root)

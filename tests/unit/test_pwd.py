@@ -15,7 +15,7 @@ from qtools.errors import (
     EXIT_TEMPORARY,
 )
 from qtools.protocol import digests
-from qtools.sessions import pwd
+from qtools.sessions import pwd_errands
 from qtools.sessions.actions import Action, Ask, Close, Log, Send, StartTls
 from qtools.sessions.policy import Policy
 from qtools.sessions.pwd import Pwd
@@ -27,27 +27,33 @@ APOP = Policy(apop=True, mechanisms=(b"CRAM-MD5",))
 
 # What the other side answers, by errand.
 ANSWERS: dict[tuple[object, ...], tuple[int, bytes]] = {
-    (pwd.LOGIN, b"User", b"joe", b"secret"): (EXIT_DONE, b""),
-    (pwd.LOGIN, b"User", b"joe", b" two words "): (EXIT_DONE, b""),
-    (pwd.LOGIN, b"User", b"old", b"secret"): (EXIT_EXPIRED, b""),
-    (pwd.LOGIN, b"User", b"slow", b"secret"): (EXIT_TEMPORARY, b""),
-    (pwd.LOGIN, b"User", b"odd", b"secret"): (EXIT_HARD, b""),
-    (pwd.LOGIN, b"Plain", b"joe", b"secret"): (EXIT_DONE, b""),
-    (pwd.LOGIN, b"Login", b"joe", b"secret"): (EXIT_DONE, b""),
-    (pwd.LOGIN, b"Apop", b"joe", digests.apop(STAMP, b"secret")): (EXIT_DONE, b""),
-    (pwd.LOGIN, b"Cram-Md5", b"joe", digests.cram_md5(STAMP, b"secret")): (
+    (pwd_errands.LOGIN, b"User", b"joe", b"secret"): (EXIT_DONE, b""),
+    (pwd_errands.LOGIN, b"User", b"joe", b" two words "): (EXIT_DONE, b""),
+    (pwd_errands.LOGIN, b"User", b"old", b"secret"): (EXIT_EXPIRED, b""),
+    (pwd_errands.LOGIN, b"User", b"slow", b"secret"): (EXIT_TEMPORARY, b""),
+    (pwd_errands.LOGIN, b"User", b"odd", b"secret"): (EXIT_HARD, b""),
+    (pwd_errands.LOGIN, b"Plain", b"joe", b"secret"): (EXIT_DONE, b""),
+    (pwd_errands.LOGIN, b"Login", b"joe", b"secret"): (EXIT_DONE, b""),
+    (pwd_errands.LOGIN, b"Apop", b"joe", digests.apop(STAMP, b"secret")): (
         EXIT_DONE,
         b"",
     ),
-    (pwd.SCRAM_FIRST, b"Scram-Sha-256", b"n,,n=joe,r=abc"): (EXIT_DONE, b"r=abcdef"),
-    (pwd.SCRAM_FINAL, b"c=biws,r=abcdef,p=eA=="): (EXIT_DONE, b"v=eA=="),
-    (pwd.EXECUTE, b"ListDomains"): (EXIT_DONE, b'201 ("a.b")'),
-    (pwd.EXECUTE, b"DeleteAccount ann"): (EXIT_DONE, b"513 unknown account"),
-    (pwd.EXECUTE, b"MainDomainName"): (EXIT_TEMPORARY, b""),
-    (pwd.EXECUTE, b"GetAccount joe"): (EXIT_DONE, b"201 {}"),
-    (pwd.CHANGE, b"new one"): (EXIT_DONE, b""),
-    (pwd.CHANGE, b"kept"): (EXIT_REFUSED, b"not allowed"),
-    (pwd.CHANGE, b"late"): (EXIT_TEMPORARY, b"disk full"),
+    (pwd_errands.LOGIN, b"Cram-Md5", b"joe", digests.cram_md5(STAMP, b"secret")): (
+        EXIT_DONE,
+        b"",
+    ),
+    (pwd_errands.SCRAM_FIRST, b"Scram-Sha-256", b"n,,n=joe,r=abc"): (
+        EXIT_DONE,
+        b"r=abcdef",
+    ),
+    (pwd_errands.SCRAM_FINAL, b"c=biws,r=abcdef,p=eA=="): (EXIT_DONE, b"v=eA=="),
+    (pwd_errands.EXECUTE, b"ListDomains"): (EXIT_DONE, b'201 ("a.b")'),
+    (pwd_errands.EXECUTE, b"DeleteAccount ann"): (EXIT_DONE, b"513 unknown account"),
+    (pwd_errands.EXECUTE, b"MainDomainName"): (EXIT_TEMPORARY, b""),
+    (pwd_errands.EXECUTE, b"GetAccount joe"): (EXIT_DONE, b"201 {}"),
+    (pwd_errands.CHANGE, b"new one"): (EXIT_DONE, b""),
+    (pwd_errands.CHANGE, b"kept"): (EXIT_REFUSED, b"not allowed"),
+    (pwd_errands.CHANGE, b"late"): (EXIT_TEMPORARY, b"disk full"),
 }
 
 
@@ -246,7 +252,7 @@ def test_what_is_said_after_login(line: bytes, said: str) -> None:
     assert reply.count("\r\n") == 1
     asked = [ask.kind for ask in talk.asked]
     is_errand = said[:3] in ("400", "500")
-    assert asked == [pwd.LOGIN, *asked[1:]]
+    assert asked == [pwd_errands.LOGIN, *asked[1:]]
     assert len(asked) == 1 + is_errand
 
 

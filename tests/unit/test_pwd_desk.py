@@ -16,7 +16,7 @@ from qtools.accounts.db.store import Store
 from qtools.chain.pwd import PwdDesk, Terms
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import commands, digests
-from qtools.sessions.pwd import CHANGE, EXECUTE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
+from qtools.sessions.pwd_errands import CHANGE, EXECUTE, LOGIN, SCRAM_FINAL, SCRAM_FIRST
 from qtools.system.pwdlog import PwdLog
 from tests.scram import ScramClient
 
