@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,47 @@ def test_a_password_is_changed_and_it_lasts(bureau: Bureau) -> None:
         os.kill(talk.process.pid, 9)  # nothing is left to be done
     assert bureau.knows("joe", " to be ")
     assert not bureau.knows("joe", SECRET)
+
+
+def names(bureau: Bureau) -> set[str]:
+    return {account.user for account in bureau.store().list()}
+
+
+def is_was(bureau: Bureau, number: int) -> bool:
+    """Tell whether an account has been renamed, and not half so."""
+    found = names(bureau).intersection({f"was{number}@c.d", f"ann{number}@c.d"})
+    return found == {f"was{number}@c.d"}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_done"),
+    [
+        (b"NEWPASS new %d", lambda house, n: house.knows("postmaster", f"new {n}")),
+        (b"CreateAccount new%d", lambda house, n: f"new{n}" in names(house)),
+        (b"RenameAccount ann%d@c.d INTO was%d@c.d", is_was),
+        (
+            b"DeleteAccount ann%d@c.d",
+            lambda house, n: f"ann{n}@c.d" not in names(house),
+        ),
+    ],
+)
+def test_what_was_answered_outlives_a_kill(
+    bureau: Bureau, line: bytes, is_done: Callable[[Bureau, int], bool]
+) -> None:
+    with bureau.store() as store:
+        for number in range(5):
+            store.add(b"ann%d@c.d" % number, OWNER, b"/", b"")
+    secret = SECRET.encode()
+    for number in range(5):
+        with bureau.start() as talk:
+            said = talk.ask(b"USER postmaster", b"PASS " + secret)
+            assert said == b"200 login OK"
+            words = line.replace(b"%d", b"%d" % number)
+            assert talk.ask(words).startswith(b"200 ")
+            os.kill(talk.process.pid, 9)
+        assert is_done(bureau, number)
+        if line.startswith(b"NEWPASS"):
+            secret = b"new %d" % number
 
 
 def test_a_change_needs_leave_when_it_is_made(bureau: Bureau) -> None:
