@@ -238,12 +238,10 @@ def test_an_alias_is_nobody_elses(store: Store) -> None:
     store.add(b"info", None, b"/", b"")
 
 
-def test_settings_are_merged_or_replaced(store: Store) -> None:
+def test_settings_are_merged(store: Store) -> None:
     store.set_settings(b"joe", {"A": b"1", "B": b"\0\xff", "C": b""})
     store.set_settings(b"joe", {"A": None, "B": b"2", "X": None})
     assert store.settings(b"joe") == {"B": b"2", "C": b""}
-    store.replace_settings(b"joe", {"A": b"3"})
-    assert store.settings(b"joe") == {"A": b"3"}
     assert store.settings(b"ann@ex.org") == {}
     store.set_domain_settings("ex.org", {"A": b"1", "B": b"2"})
     store.set_domain_settings("ex.org", {"A": None})
@@ -259,9 +257,8 @@ def test_settings_are_merged_or_replaced(store: Store) -> None:
     ],
 )
 def test_settings_that_can_not_be(store: Store, settings: dict[str, bytes]) -> None:
-    for call in (store.set_settings, store.replace_settings):
-        with pytest.raises(Unfit):
-            call(b"joe", settings)
+    with pytest.raises(Unfit):
+        store.set_settings(b"joe", settings)
     with pytest.raises(Unfit):
         store.set_domain_settings("ex.org", dict(settings))
 
@@ -385,7 +382,6 @@ def test_an_account_goes_with_all_that_is_its(store: Store) -> None:
 CALLS: list[Callable[[Store, bytes], object]] = [
     lambda store, user: store.settings(user),
     lambda store, user: store.set_settings(user, {}),
-    lambda store, user: store.replace_settings(user, {}),
     lambda store, user: store.rights(user),
     lambda store, user: store.set_rights(user, []),
     lambda store, user: store.aliases(user),

@@ -42,15 +42,6 @@ class Settings(Accounts):
             query = "INSERT INTO setting VALUES (?, ?, ?)"
             self._change(query, account, key, value)
 
-    @whole
-    def replace_settings(self, user: bytes, settings: "Mapping[str, bytes]") -> None:
-        """Give an account these settings and no others.
-
-        Raises: NoAccount, Unfit.
-        """
-        self._change("DELETE FROM setting WHERE account = ?", self._id(user))
-        self.set_settings(user, settings)
-
     def rights(self, user: bytes) -> "Names":
         """Give the rights of an account, in order of the alphabet.
 
