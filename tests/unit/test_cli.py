@@ -17,6 +17,7 @@ from qtools.errors import Refused, Temporary
 from qtools.protocol import values
 from qtools.protocol.commands import COMMANDS, INFO_KEYS
 from qtools.protocol.values import parse
+from tests.support import need_root
 
 NOT_ALLOWED = "510 you do not have the required access rights"
 TAKEN = "520 another account has its mail where this one's would be"
@@ -680,6 +681,24 @@ def test_sessions_are_killed_by_the_administrators_program(
     with house.store() as store:
         store.set_option("session-killer", b"true")  # which is in PATH
     assert master("KillAccountSessions joe") == answer
+
+
+def test_root_runs_no_program_that_others_have_chosen(
+    house: House, master: Say, tmp_path: Path
+) -> None:
+    need_root()
+    program = tmp_path / "kill"
+    program.write_text(f"#!/bin/sh\n>{tmp_path}/told\n", encoding="ascii")
+    program.chmod(0o755)
+    with house.store() as store:
+        store.set_option("session-killer", os.fsencode(program))
+    Path(os.fsdecode(house.path)).chmod(0o660)
+    assert master("KillAccountSessions joe").startswith("400 ")
+    assert "others than root" in house.log[-1][1]
+    assert not (tmp_path / "told").exists()
+    Path(os.fsdecode(house.path)).chmod(0o640)
+    assert master("KillAccountSessions joe") == OK
+    assert (tmp_path / "told").exists()
 
 
 def test_defaults_that_are_none_make_no_accounts(master: Say, house: House) -> None:

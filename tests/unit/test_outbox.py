@@ -12,6 +12,7 @@ from qtools.accounts.db.files import create
 from qtools.accounts.db.outbox import Outbox, run_hook
 from qtools.accounts.db.store import Store
 from qtools.errors import Refused
+from tests import support
 from tests.support import wait_for
 
 HOOK = """#!/bin/sh
@@ -189,6 +190,27 @@ def test_a_program_that_can_not_run_is_named(
         accounts.set_option("hook", bytes(tmp_path / hook))
     assert f"unable to run the hook {tmp_path / hook}" in run_hook(path)
     assert waiting(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner"), [(0o660, 0), (0o620, 0), (0o600, 4711), (0o640, 4711)]
+)
+def test_root_runs_nothing_that_others_have_chosen(
+    path: bytes, tmp_path: Path, mode: int, owner: int
+) -> None:
+    support.need_root()
+    with Store(path) as accounts:
+        accounts.add(b"joe", None, b"/", b"")
+    os.chown(path, owner, -1)
+    os.chmod(path, mode)
+    assert run_hook(path) == (
+        f"others than root may write {os.fsdecode(path)}: no program it names is run"
+    )
+    assert (told(tmp_path), waiting(path)) == ([], 1)
+    os.chown(path, 0, -1)
+    os.chmod(path, 0o640)
+    assert run_hook(path) == ""
+    assert told(tmp_path) == ["3 add joe "]
 
 
 def test_one_process_tells_at_a_time(path: bytes, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def kill_sessions(errand: "Errand") -> Done:
     program = kept.decode("utf-8", "surrogateescape")
     if not is_program(kept):
         raise Hard(f"the option {KILLER} is no absolute path: {program}")
+    errand.store.check_trusted()
     try:
         subprocess.run(
             [program, "--", user],

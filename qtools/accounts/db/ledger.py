@@ -76,6 +76,13 @@ class Ledger:
         """Let go of the file; once more does nothing."""
         self._connection.close()
 
+    def check_trusted(self) -> None:
+        """Make sure that a program that the file names may be run; see opening.
+
+        Raises: Hard, Temporary.
+        """
+        opening.check_trusted(os.fsencode(self._name))
+
     def __enter__(self) -> "Self":
         """Begin a transaction."""
         if self._is_inside:

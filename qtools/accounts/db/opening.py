@@ -87,6 +87,21 @@ def check_mode(path: bytes, name: str) -> None:
         raise Hard(f"{name} is open to everybody; an account database has mode 600")
 
 
+def check_trusted(path: bytes) -> None:
+    """Make sure that as root we are not about to run what somebody else has chosen.
+
+    Who may write the file says which programs those are.
+    Raises: Hard, Temporary.
+    """
+    name = printable(path)
+    try:
+        found = posix.stat(path)
+    except OSError as why:
+        raise from_os_error(why, f"look at {name}") from why
+    if posix.geteuid() == 0 and (found.st_uid != 0 or found.st_mode & 0o022):
+        raise Hard(f"others than root may write {name}: no program it names is run")
+
+
 def failure(code: int, text: str, name: str) -> Failure:
     """Turn an error of SQLite into Hard or Temporary.
 

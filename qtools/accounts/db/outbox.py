@@ -94,6 +94,7 @@ def _tell(outbox: Outbox, path: bytes, event: "Event") -> str:
     """
     hook = os.fsdecode(outbox.option(HOOK))
     try:
+        outbox.check_trusted()
         process = subprocess.Popen(
             [hook, *event[1:]],
             env=_environment(path, event),
@@ -103,6 +104,8 @@ def _tell(outbox: Outbox, path: bytes, event: "Event") -> str:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+    except Failure as why:
+        return str(why)
     except (OSError, ValueError) as why:
         return f"unable to run the hook {hook}: {why}"
     try:
