@@ -27,7 +27,7 @@ from qtools.accounts.refusals import (
 from qtools.errors import Failure, Refused, Temporary
 from qtools.protocol import digests, scram
 
-HASH = hashes.make(b"secret", "md5")
+HASH = b"$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1"  # of secret
 
 
 @pytest.fixture(autouse=True)
