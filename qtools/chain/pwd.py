@@ -251,7 +251,7 @@ class PwdDesk:
     def _refused(self, user: bytes, method: bytes, code: int) -> None:
         why = {EXIT_REFUSED: "refused", EXIT_EXPIRED: "password expired"}
         text = f"login {why.get(code, 'failed')}: {_text(user)} by {_text(method)}"
-        self._log.write(pwdlog.MAJOR, text)  # by default: for who blocks guessers
+        self._log.write(pwdlog.PROBLEMS, text)
 
     def _failed(self, why: Failure) -> int:
         """Log what is not the client's fault; give the exit code."""

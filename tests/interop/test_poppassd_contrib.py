@@ -187,7 +187,8 @@ def test_the_ban_rule_finds_who_guesses_by_pwd(place: Place, tmp_path: Path) -> 
         ("nobody", "x", "2001:db8::5"),
         (forged.replace(" ", "\t"), "x", "192.0.2.8"),
     ]
-    words = [place.tools.poppassd, "--pwd", "--fail-delay=0", "-a", f"db:{path}"]
+    words = [place.tools.poppassd, "--pwd", "--fail-delay=0", "--log-level=3"]
+    words += ["-a", f"db:{path}"]
     for user, secret, address in [*given, ("joe", OLD, "192.0.2.99")]:
         lines = f"USER {user}\nPASS {secret}\nNEWPASS {OLD}\nQUIT\n"
         subprocess.run(
