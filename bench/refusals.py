@@ -2,7 +2,7 @@
 """Whether the time of a refusal tells known names from unknown ones.
 
 The same wrong password, the first message of SCRAM, or a wrong proof in its last one,
-for names of either kind, in turns. Between connections the server is left alone, so
+for names of either kind, at random. Between connections the server is left alone, so
 what is timed is one reply of a server that has nothing else to do.
 """
 
@@ -64,8 +64,9 @@ def _series(
 ) -> dict[bool, list[float]]:
     chance_of = random.Random(_SEED)  # names, no secrets
     taken: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(2 * count):
-        is_known = bool(number % 2)
+    turns = [True, False] * count
+    chance_of.shuffle(turns)  # what comes every other time is not to look like one kind
+    for is_known in turns:
         known = chance_of.choice(users)
         user = known if is_known else f"none{chance_of.randrange(10**7):07}"
         taken[is_known].append(_reply_seconds(port, say, user.encode()))

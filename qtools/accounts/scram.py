@@ -117,21 +117,20 @@ class Exchange:
         first = next(filter(_has_keys, sources), None)
         if first is None:
             raise Hard("no account source has keys for SCRAM")
-        invented = _invented(first, user)  # for everybody: it takes its time
+        # For everybody, as is reading them below: it takes its time.
+        text = scram.write_keys(_invented(first, user))
         for source in sources:
-            text = _keys_in(source, user)
-            if text is None:
+            found = _keys_in(source, user)
+            if found is None:
                 continue
             self._is_known = True
-            if not (text and _has_keys(source)):
-                break
-            try:
-                keys = scram.read_keys(text)
-            except ValueError as why:
-                raise Temporary(f"keys of {user!r}: {why}") from why
-            self._holder = source
-            return keys
-        return invented
+            if found and _has_keys(source):
+                self._holder, text = source, found
+            break
+        try:
+            return scram.read_keys(text)
+        except ValueError as why:
+            raise Temporary(f"keys of {user!r}: {why}") from why
 
 
 def _has_keys(source: "Source") -> "TypeGuard[KeyHolder]":

@@ -140,13 +140,19 @@ def make_keys(password: bytes, salt: bytes, iterations: int = ITERATIONS) -> byt
 
     salted: bytes = pbkdf2_hmac("sha256", password, salt, iterations)
     stored = digests.sha256(digests.hmac_sha256(salted, b"Client Key"))
-    words = (salt, stored, digests.hmac_sha256(salted, b"Server Key"))
-    first, second, third = (b2a_base64(word, newline=False) for word in words)
-    return b"%b$%d:%b$%b:%b" % (METHOD, iterations, first, second, third)
+    server = digests.hmac_sha256(salted, b"Server Key")
+    return write_keys(Keys(iterations, salt, stored, server))
+
+
+def write_keys(keys: Keys) -> bytes:
+    """Give the text that read_keys() reads."""
+    words = (keys.salt, keys.stored, keys.server)
+    salt, stored, server = (b2a_base64(word, newline=False) for word in words)
+    return b"%b$%d:%b$%b:%b" % (METHOD, keys.iterations, salt, stored, server)
 
 
 def read_keys(text: bytes) -> Keys:
-    """Read what make_keys() has made.
+    """Read what make_keys() or write_keys() has made.
 
     Raises: ValueError.
     """
