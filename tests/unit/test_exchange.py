@@ -24,7 +24,7 @@ from qtools.accounts.refusals import NoDomain, Unfit
 from qtools.errors import Failure, Hard, Refused
 from qtools.protocol import digests, scram
 
-HASH = b"$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1"  # of secret; the same in each process that collects these tests
+HASH = b"$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1"  # of secret
 KEYS = scram.make_keys(b"secret", b"0123456789abcdef", 4096)
 SHA512 = b"$6$rounds=1000$salt$" + b"k" * 86
 SHA256 = b"$5$a$" + b"k" * 43
