@@ -701,12 +701,16 @@ def test_root_runs_no_program_that_others_have_chosen(
     assert (tmp_path / "told").exists()
 
 
-def test_defaults_that_are_none_make_no_accounts(master: Say, house: House) -> None:
+@pytest.mark.parametrize("kept", [b"{UID=#1001 GID=#1001}", b"{passWord=sesame;}"])
+def test_defaults_that_are_none_make_no_accounts(
+    master: Say, house: House, kept: bytes
+) -> None:
     with house.store() as store:
-        store.set_option("AccountDefaults", b"{UID=#1001 GID=#1001}")
+        store.set_option("AccountDefaults", kept)
     before = house.dump()
     assert master("CreateAccount new").startswith("400 ")
     assert "AccountDefaults" in house.log[-1][1]
+    assert master("GetDomainEffectiveSettings a.b").startswith("400 ")
     assert house.dump() == before
 
 

@@ -65,11 +65,13 @@ def _pairs(kept: bytes) -> "Pairs":
     """Read defaults as they are kept.
 
     Raises: Hard for what are none: accounts without the place that was meant for them
-    would be worse than none.
+    would be worse than none. And for a password, that would be everybody's.
     """
     value = vocabulary.read_kept(kept) if kept else {}
     if not isinstance(value, dict):
         raise Hard(f"{KEY}, as it is kept, is no dictionary of settings")
+    if any(key.upper() == vocabulary.PASSWORD.upper() for key in value):
+        raise Hard(f"{KEY}, as it is kept, has a password")
     return value
 
 
