@@ -14,7 +14,7 @@ from qtools.accounts import hashes
 from qtools.accounts.db.ledger import octets
 from qtools.accounts.db.options import ITERATIONS, METHOD
 from qtools.accounts.db.preparation import prepared
-from qtools.accounts.db.tally import OF_ACCOUNT, Tally
+from qtools.accounts.db.tally import Tally, tally_of
 from qtools.accounts.limits import check_secret
 from qtools.accounts.refusals import NoAccount, Unfit
 from qtools.protocol import scram
@@ -26,6 +26,8 @@ NEWEST = 10_000  # accounts that are looked at to know what a check costs
 _NEWEST = """
 SELECT value FROM credential WHERE kind = 'hash' ORDER BY account DESC LIMIT ?
 """
+
+_KEYS = "SELECT value FROM credential WHERE account = ? AND kind = 'scram-sha-256'"
 
 # What is another when a password has been set, and the same when its hash was renewed.
 _MARK = """
@@ -168,7 +170,7 @@ class Secrets(Tally):
         return self._pairs(query, account)
 
     def _put(self, account: int, made: dict[str, bytes]) -> None:
-        gone = self._counted(OF_ACCOUNT, account)
+        gone = self._execute(_KEYS, account)
         self._change("DELETE FROM credential WHERE account = ?", account)
         self._is_wiping = True
         now = int(time.time())
@@ -176,7 +178,8 @@ class Secrets(Tally):
             if value:
                 query = "INSERT INTO credential VALUES (?, ?, ?, ?)"
                 self._change(query, account, kind, value, now)
-        self._recount(gone, self._counted(OF_ACCOUNT, account))
+        held = octets(gone[0][0]) if gone else b""
+        self._recount(tally_of(held), tally_of(made.get(SCRAM, b"")))
 
     def make_keys(self, secret: bytes) -> bytes:
         """Make the keys for SCRAM, or none where nobody could type the secret."""
