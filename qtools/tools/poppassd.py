@@ -8,9 +8,9 @@ started by inetd, tcpserver or a service manager. See: poppassd(8).
 import posix
 
 from qtools.accounts import changers, floor, mapping, quality
-from qtools.chain import changes, errands, outset
-from qtools.chain.changes import ChangeDesk, Rules
-from qtools.chain.conversation import Conversation
+from qtools.chain.change import changes, errands, outset
+from qtools.chain.change.changes import ChangeDesk, Rules
+from qtools.chain.change.conversation import Conversation
 from qtools.errors import Hard
 from qtools.sessions import poppassd
 from qtools.sessions.poppassd import PasswordChange
@@ -21,7 +21,7 @@ from qtools.system.options import Option
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qtools.accounts.mapping import Mapping
-    from qtools.chain.errands import Window
+    from qtools.chain.change.errands import Window
     from qtools.system.options import Values
     from qtools.system.ucspi import TlsControl
 
@@ -56,7 +56,7 @@ CONTRARY = (
 def foresee(argv: list[str]) -> None:
     """Load what main() is going to need, where one process serves many."""
     if "--pwd" in argv[1:]:
-        from qtools.chain import pwdservice
+        from qtools.chain.change import pwdservice
 
         pwdservice.foresee(argv)
 
@@ -95,7 +95,7 @@ def _pwd(argv: list[str]) -> int:
         from qtools.server.pwd import standalone
 
         return standalone.run(argv)
-    from qtools.chain import pwdservice
+    from qtools.chain.change import pwdservice
 
     return pwdservice.run(argv)
 

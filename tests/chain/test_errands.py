@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from qtools.chain import errands, parcels
-from qtools.chain.conversation import Conversation
-from qtools.chain.errands import LOST, Window
-from qtools.chain.parcels import ANSWER, ASK, END, NOTE, START_TLS, Lost, Parcel
+from qtools.chain.change import errands, parcels
+from qtools.chain.change.conversation import Conversation
+from qtools.chain.change.errands import LOST, Window
+from qtools.chain.change.parcels import ANSWER, ASK, END, NOTE, START_TLS, Lost, Parcel
 from qtools.errors import EXIT_DONE, EXIT_HARD, EXIT_TEMPORARY
 from qtools.sessions.actions import Action, Ask, Close, Log, Send, StartTls, Wait
 from qtools.system import fdio

@@ -15,7 +15,7 @@ from qtools.accounts import hashes
 from qtools.accounts.cli.interpreter import HANDLERS
 from qtools.accounts.cli.rights import DOMAIN_RIGHTS, SERVER_RIGHTS
 from qtools.accounts.cli.vocabulary import SETTERS
-from qtools.chain import pwdservice
+from qtools.chain.change import pwdservice
 from qtools.protocol import codes, digests
 from qtools.protocol.commands import COMMANDS
 from qtools.server.pwd import settings as server_options

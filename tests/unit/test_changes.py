@@ -12,8 +12,8 @@ from qtools.accounts import mapping, quality
 from qtools.accounts.interface import Unknown
 from qtools.accounts.mapping import Mapping
 from qtools.accounts.refusals import NotAllowed, Unfit
-from qtools.chain import changes
-from qtools.chain.changes import ChangeDesk, Rules
+from qtools.chain.change import changes
+from qtools.chain.change.changes import ChangeDesk, Rules
 from qtools.errors import Expired, Failure, Hard, Refused, Temporary
 from qtools.sessions.poppassd import AUTHENTICATE, CHANGE
 from qtools.system import changelog

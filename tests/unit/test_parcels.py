@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtools.chain import parcels
-from qtools.chain.parcels import ANSWER, ASK, END, PACKET_OCTETS, Lost, Parcel, Post
+from qtools.chain.change import parcels
+from qtools.chain.change.parcels import (
+    ANSWER,
+    ASK,
+    END,
+    PACKET_OCTETS,
+    Lost,
+    Parcel,
+    Post,
+)
 
 FIELDS = st.lists(st.binary(max_size=300), max_size=parcels.MOST_FIELDS).map(tuple)
 PARCELS = st.builds(Parcel, st.integers(ASK, ANSWER), st.integers(0, 255), FIELDS)

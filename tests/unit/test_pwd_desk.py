@@ -13,7 +13,7 @@ from qtools.accounts import hashes, registry
 from qtools.accounts.cli.member import CHANGED
 from qtools.accounts.db.files import create
 from qtools.accounts.db.store import Store
-from qtools.chain.pwd import PwdDesk, Terms
+from qtools.chain.change.pwd import PwdDesk, Terms
 from qtools.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TEMPORARY
 from qtools.protocol import commands, digests
 from qtools.sessions.pwd_errands import CHANGE, EXECUTE, LOGIN, SCRAM_FINAL, SCRAM_FIRST

@@ -7,7 +7,7 @@ words into the other's, each time they are read.
 
 import os
 
-from qtools.chain import pwdservice
+from qtools.chain.change import pwdservice
 from qtools.errors import Hard
 from qtools.server import listeners
 from qtools.server.settings import Settings, read_words

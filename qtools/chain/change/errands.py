@@ -12,8 +12,8 @@ import _signal  # type: ignore[import-not-found]  # typeshed lacks it; signal is
 import posix
 import sys
 
-from qtools.chain import parcels
-from qtools.chain.parcels import ANSWER, ASK, END, NOTE, START_TLS, Lost, Parcel
+from qtools.chain.change import parcels
+from qtools.chain.change.parcels import ANSWER, ASK, END, NOTE, START_TLS, Lost, Parcel
 from qtools.errors import (
     EXIT_DONE,
     EXIT_EXPIRED,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from qtools.chain.parcels import Post
+    from qtools.chain.change.parcels import Post
     from qtools.system.ucspi import TlsControl
 
     Confine = Callable[[], None]

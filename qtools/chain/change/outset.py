@@ -8,7 +8,7 @@ from qtools.system import confine, fdio, ucspi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qtools.chain.errands import Confine
+    from qtools.chain.change.errands import Confine
     from qtools.system.options import Values
 
 

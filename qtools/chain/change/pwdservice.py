@@ -9,9 +9,10 @@ import posix
 
 from qtools.accounts import quality, registry
 from qtools.accounts.db.store import Store
-from qtools.chain import errands, front, outset
-from qtools.chain.conversation import Conversation
-from qtools.chain.pwd import FAIL_SECONDS, PwdDesk, Terms
+from qtools.chain import front
+from qtools.chain.change import errands, outset
+from qtools.chain.change.conversation import Conversation
+from qtools.chain.change.pwd import FAIL_SECONDS, PwdDesk, Terms
 from qtools.errors import Hard
 from qtools.protocol import sasl
 from qtools.sessions.policy import Policy
@@ -22,7 +23,7 @@ from qtools.system.pwdlog import PwdLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qtools.chain.errands import Window
+    from qtools.chain.change.errands import Window
     from qtools.system.options import Values
     from qtools.system.ucspi import TlsControl
 
