@@ -167,7 +167,7 @@ def test_a_refusal_waits_from_the_question_on(
     clock = [100.0]
     slept: list[float] = []
     monkeypatch.setattr(speech, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("qtools.chain.dialogue.sleep", slept.append)
+    monkeypatch.setattr("qtools.chain.driver.sleep", slept.append)
     login = Login(b"<1@h>", Policy(delay_seconds=delay, attempts=9, is_traced=True))
     wire, lines = Wire(), list[bytes]()
     talk = Speech(login, wire, Clerk(clock), lines.append)  # type: ignore[arg-type]  # as much as it needs

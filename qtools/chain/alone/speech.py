@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from qtools.sessions.login import Login
     from qtools.system.fdio import Wire
 
+    Actions = list[Action]
+
 
 class Speech(Dialogue):
     """A Dialogue in which a refusal takes its time from the question on.
@@ -34,16 +36,13 @@ class Speech(Dialogue):
         self._show = trace
         self._asked_at = 0.0
 
-    def _perform(self, actions: "list[Action]") -> None:
-        left: list[Action] = []
-        for action in actions:
-            if isinstance(action, Trace):
-                self._show(action.line)
-            elif isinstance(action, Wait):
-                left.append(Wait(self._rest_of(action.seconds)))
-            else:
-                left.append(action)
-        super()._perform(left)
+    def _do(self, action: "Action") -> "Actions":
+        if isinstance(action, Trace):
+            self._show(action.line)
+            return []
+        if isinstance(action, Wait):
+            action = Wait(self._rest_of(action.seconds))
+        return super()._do(action)
 
     def _rest_of(self, seconds: float) -> float:
         """Give what is left of a wait that began with the question."""
@@ -51,7 +50,7 @@ class Speech(Dialogue):
         passed = monotonic() - asked_at if asked_at else 0.0
         return max(seconds - passed, 0.0)
 
-    def _consult(self, action: "Action") -> None:
+    def _consult(self, action: "Action") -> "Actions":
         if isinstance(action, Verify | Respond):
             self._asked_at = monotonic()
-        super()._consult(action)
+        return super()._consult(action)
