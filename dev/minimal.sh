@@ -48,9 +48,11 @@ CI=true make test
 EOF
 
 # The child has mounts of its own, so nothing is mounted here when it has ended.
+# Its root is a mount, because tests make mount namespaces of their own in there.
 # What is quoted is for the inner shell.
 # shellcheck disable=SC2016
 unshare --mount --pid --fork sh -eu -c '
+    mount --bind "$1" "$1"
     mount -t proc proc "$1/proc"
     mount --rbind /dev "$1/dev"
     exec env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin \
