@@ -41,6 +41,7 @@ all liblockfile1 ls /usr/lib/*/liblockfile.so.1
 all libbsd0 ls /usr/lib/*/libbsd.so.0
 all libwrap0 ls /usr/lib/*/libwrap.so.0
 all libsodium23 ls /usr/lib/*/libsodium.so.23
+all libunwind8 ls /usr/lib/*/libunwind.so.8
 all libevent-2.1-7 ls /usr/lib/*/libevent-2.1.so.7
 all libevent-2.1-7t64 ls /usr/lib/*/libevent-2.1.so.7
 all netbase test -s /etc/protocols
