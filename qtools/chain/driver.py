@@ -96,8 +96,11 @@ class Driver:
         return []
 
     def _consult(self, action: "Action") -> "Actions":
-        """Have something done that takes time; the client has all that was due."""
-        raise NotImplementedError(action)
+        """Have something done that takes time; the client has all that was due.
+
+        Raises: TypeError for what this driver has nobody to do, a bug of the session's.
+        """
+        raise TypeError(f"{type(self).__name__} is asked for {action!r}")
 
     def _flush(self) -> None:
         out, self._out = self._out, b""

@@ -158,7 +158,7 @@ def test_a_program_can_not_say_who_it_is(checker: Callable[..., bytes]) -> None:
     """Root's ids in a report: what sends it is the user, and the kernel says so."""
     support.need_root()
     program = checker(
-        after="os.write(int(sys.argv[-1]), b'/\\0root\\0/bin/sh\\0/root/Maildir')\n"
+        after="os.write(int(sys.argv[-1]), b'/\\0root\\0/bin/sh\\0/var/mail/root')\n"
         "os.read(int(sys.argv[-1]), 1)"
     )
     code, who = ask(program)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: ISC
 """What all connections of a TLS worker share, and what all stages of one have."""
 
+from abc import ABC, abstractmethod
+
 from qtools.server.tls.loop import Loop
 
 TYPE_CHECKING = False
@@ -49,7 +51,7 @@ class Common:
         self.view = memoryview(self.buffer)
 
 
-class Stage:
+class Stage(ABC):
     """What a connection is at: one object follows the other and takes its sockets.
 
     It ends with hand_over() or with close().
@@ -62,9 +64,9 @@ class Stage:
         self.is_over = False
         common.stages.add(self)
 
+    @abstractmethod
     def sockets(self) -> "tuple[_socket.socket | None, ...]":
         """Give the sockets that are this stage's to close."""
-        raise NotImplementedError
 
     def watch(self, held: "_socket.socket", events: int) -> None:
         """Have ready() called at these events; at none when they are 0."""
@@ -75,9 +77,9 @@ class Stage:
         except OSError:  # the system has no room for it
             self.close()
 
+    @abstractmethod
     def ready(self, descriptor: int, events: int) -> None:
         """Go on: something may have happened."""
-        raise NotImplementedError
 
     def hand_over(self) -> None:
         """End because the next stage begins, which owns the sockets."""
